@@ -1,7 +1,4 @@
-"""Every combiner by its name. No combiner imports torch.
-
-The classes load on first use.
-"""
+"""Every combiner by its name; the classes are loaded on first use. Does not import torch."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ COMBINERS = {
 
 # Selections of members image by image; they need a large and varied pool.
 DYNAMIC = ("knora-u", "knora-e", "ola", "lca")
-# Methods of publications, to be compared with.
+# Methods of publications, for comparison.
 PUBLISHED = ("pooled-mlp",)
 
 __all__ = [
@@ -64,7 +61,7 @@ def __getattr__(name: str) -> Any:
     for module, attribute in COMBINERS.values():
         if attribute == name:
             return getattr(importlib.import_module(f"ensemble_kit.combiners.{module}"), name)
-    raise AttributeError(f"'{name}' is no combiner")
+    raise AttributeError(f"'{name}' is not a combiner")
 
 
 def __dir__() -> list[str]:
@@ -103,7 +100,7 @@ def make_combiner(name: str, **options: Any) -> Combiner:
     Raises
     ------
     UsageError
-        An unknown name, or an option that the combiner does not have.
+        The name is unknown, or the combiner does not have an option.
 
     Examples
     --------
@@ -116,7 +113,7 @@ def make_combiner(name: str, **options: Any) -> Combiner:
 
 
 def name_of(combiner: Combiner) -> str:
-    """The name under which a combiner's class is known, else its class name in lower case."""
+    """The name of a combiner in `COMBINERS`, else its class name in lower case."""
     for name, (_, attribute) in COMBINERS.items():
         if attribute == type(combiner).__name__:
             return name

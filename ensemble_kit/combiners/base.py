@@ -1,7 +1,6 @@
 """The contract of every combiner: a scikit-learn estimator over (n_samples, n_members, n_classes).
 
-Speaks scikit-learn's estimator protocol without importing it, since that import alone costs a
-second that `stack --method vote` does not have. Does not know runs, folds or files.
+The estimator protocol of scikit-learn is implemented without importing it, which takes a second.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ from ensemble_kit.predictions.table import Predictions
 class Combiner:
     """Base and contract of all combiners.
 
-    A subclass sets plain parameters in `__init__`, learns in `_fit` (if it learns) and answers in
-    `_combine`. The laws, which `ensemble_kit.testing.check_combiner` checks:
+    A subclass sets plain parameters in `__init__`, fits in `_fit` (if it is fitted) and predicts in
+    `_combine`. `ensemble_kit.testing.check_combiner` checks these rules:
 
     - `fit(logits, labels, groups=None)` returns `self`, and never changes its input;
     - `predict_proba` has shape (n_samples, n_classes), float64, rows that sum to 1;
-    - rows are combined independently: a subset's answer is the subset of the answer;
-    - `predict` agrees with `predict_proba` wherever one class is ahead;
-    - NaN is refused, never given a class;
+    - rows are combined independently: predictions of a subset are a subset of the predictions;
+    - `predict` returns the class of highest `predict_proba`, if there is no tie;
+    - NaN is refused;
     - adding a constant to all logits of one (sample, member) changes nothing;
     - with `ignores_member_order`, permuting members changes nothing;
-    - with `is_rule`, a member repeated M times is that member;
+    - with `is_rule`, M copies of a member are combined to that member;
     - the same seed gives the same fit.
 
-    With `gives_vote_shares`, `predict_proba` holds shares of votes and no probabilities.
+    With `gives_vote_shares`, `predict_proba` returns vote shares, not probabilities.
     """
 
     _estimator_type = "classifier"
@@ -55,27 +54,27 @@ class Combiner:
 
     @property
     def can_fall_back(self) -> bool:
-        """Whether the plain mean of all members may stand in for it where it is no better."""
+        """Whether it may be replaced by the mean of all members if it is not better."""
         return self.is_fitted_to_labels
 
-    # -- the three verbs -------------------------------------------------------------------
+    # -- fit and predict -------------------------------------------------------------------
 
     def fit(
         self, logits: npt.ArrayLike, labels: npt.ArrayLike, groups: npt.ArrayLike | None = None
     ) -> Self:
-        """Learn from rows whose logits come from models that did not see them.
+        """Fit to rows whose logits come from models that did not see them.
 
         Parameters
         ----------
         logits : array-like, shape (n_samples, n_members, n_classes)
         labels : array-like of int, shape (n_samples,)
         groups : array-like of shape (n_samples,), optional
-            Samples of one group (the patient) stay together in every inner split.
+            Samples of one group (patient) stay together in every inner split.
 
         Raises
         ------
         DataError
-            NaN, wrong shapes, labels that name no class.
+            NaN, wrong shapes, or labels that are not class indices.
         """
         checked, truth, units = self._inputs(logits, labels, groups)
         self._note_shape(checked)
@@ -89,10 +88,7 @@ class Combiner:
         groups: npt.ArrayLike | None,
         row_sets: Sequence[Ints],
     ) -> list[Self]:
-        """One fitted copy per set of row positions: what cross-fitting needs.
-
-        Subclasses that can learn all folds at once do so here.
-        """
+        """One fitted copy per set of row positions; subclasses may fit all sets at once."""
         checked, truth, units = self._inputs(logits, labels, groups)
         return [self.fresh().fit(checked[rows], truth[rows], units[rows]) for rows in row_sets]
 
@@ -121,7 +117,7 @@ class Combiner:
         return self.combine(logits).predicted
 
     def score(self, logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-        """Accuracy, as scikit-learn's classifiers score."""
+        """Accuracy, as in scikit-learn's classifiers."""
         return float((self.predict(logits) == np.asarray(labels)).mean())
 
     # -- over tables -----------------------------------------------------------------------
@@ -170,7 +166,7 @@ class Combiner:
     # -- for subclasses --------------------------------------------------------------------
 
     def _fit(self, logits: Array, labels: Ints, groups: Ints) -> None:
-        """Learn; `groups` are integers. Rules have nothing to learn."""
+        """Fit; `groups` are integers. Rules are not fitted."""
 
     def _combine(self, logits: Array) -> Combined:
         raise NotImplementedError
@@ -185,14 +181,14 @@ class Combiner:
         parts = []
         for k, present in enumerate(patterns):
             rows = np.flatnonzero(pattern_of.ravel() == k)
-            names = [name for name, there in zip(table.member_names, present, strict=True) if there]
+            names = [name for name, is_in in zip(table.member_names, present, strict=True) if is_in]
             some = dataclasses.replace(table.take(rows).select(names), quorum=None)
             parts.append((rows, self._apply_without(some, present)))
         return Combined.scattered(parts, len(table))
 
     def _apply_without(self, some: Predictions, present: Bools) -> Combined:  # noqa: ARG002
-        """Predictions of the `present` members alone; `some` holds only these members."""
-        # A rule learns only the number of members.
+        """Predictions of the `present` members alone; `some` has only these members."""
+        # The fit of a rule stores only the number of members.
         return self.fresh().fit(some.logits, some.labels)._apply(some)
 
     @staticmethod
@@ -246,7 +242,7 @@ class Combiner:
         return [name for name in found if name not in ("self", "args", "kwargs")]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters given to `__init__`; with `deep`, those of inner combiners as `a__b`."""
+        """The parameters of `__init__`; with `deep`, also of inner combiners as `a__b`."""
         params: dict[str, Any] = {}
         for name in self._parameter_names():
             value = getattr(self, name)
@@ -295,17 +291,17 @@ class Combiner:
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
-    # -- what is stored --------------------------------------------------------------------
+    # -- storage ---------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """What `fit` learnt: plain JSON values, and arrays by name."""
+        """The fitted values: plain JSON values, and arrays by name."""
         values = {name: getattr(self, name) for name in self.fitted_names}
         arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
         plain = {name: value for name, value in values.items() if name not in arrays}
         return {"n_members": self.n_members_, "n_classes": len(self.classes_)} | plain, arrays
 
     def restore(self, plain: dict[str, Any], arrays: dict[str, Array]) -> Self:
-        """Take back what `state` gave."""
+        """Restore the values of `state`."""
         self.n_members_ = int(plain["n_members"])
         self.classes_ = np.arange(int(plain["n_classes"]))
         stored = {**plain, **arrays}

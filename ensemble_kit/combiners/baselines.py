@@ -79,7 +79,7 @@ class BestMember(Combiner):
     def ranked_by(
         self, metric: str, error_costs: ErrorCosts | None, decide_by_cost: bool
     ) -> BestMember:
-        """The best member by this metric, unless it has a metric of its own."""
+        """The best member by this metric, unless its own metric is set."""
         if self.metric is not None:
             return self
         return BestMember(metric, error_costs, decide_by_cost)
@@ -106,7 +106,7 @@ class Oracle(Combiner):
 
     def _combine(self, logits: Array) -> Combined:  # noqa: ARG002
         raise UsageError(
-            "The oracle was asked to predict without labels",
+            "The oracle cannot predict without labels",
             "the oracle chooses members by the true labels",
             "Use combine_with_labels(logits, labels), or a combiner that can be used on new images",
         )
@@ -115,7 +115,10 @@ class Oracle(Combiner):
         return self.combine_with_labels(table.logits, table.labels)
 
     def combine_with_labels(self, logits: npt.ArrayLike, labels: npt.ArrayLike) -> Combined:
-        """For each sample the surest member among those that are right, if any is."""
+        """For each sample, the prediction of the member that is right with the highest probability.
+
+        If no member is right: of the member with the highest probability of the true class.
+        """
         checked = self._checked(check_logits(logits))
         n_samples, n_members, n_classes = checked.shape
         truth = check_labels(labels, n_samples, n_classes)

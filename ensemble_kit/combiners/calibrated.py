@@ -1,7 +1,4 @@
-"""Calibration around a combiner: each member before combining, or the whole after.
-
-Which combiner stands inside is a parameter; a mean by default.
-"""
+"""Calibration of each member before combining, or of the combined probabilities."""
 
 from __future__ import annotations
 
@@ -21,8 +18,8 @@ from ensemble_kit.seeding import generator
 INNER_SPLITS = 4
 
 
-class _Around(Combiner):
-    """A combiner around another one, stored with it."""
+class _Calibrated(Combiner):
+    """Base of calibrated combiners: contains an inner combiner, which is stored with it."""
 
     is_fitted_to_labels = True
 
@@ -33,7 +30,7 @@ class _Around(Combiner):
         return MeanProba() if self.combiner is None else self.combiner.fresh()
 
     def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Its own values, and the inner combiner's under `inner`."""
+        """The fitted values, and those of the inner combiner under `inner`."""
         plain, arrays = super().state()
         inner_plain, inner_arrays = self.inner_.state()
         return plain | {"inner": inner_plain}, arrays | {
@@ -41,18 +38,18 @@ class _Around(Combiner):
         }
 
     def restore(self, plain: dict[str, Any], arrays: dict[str, Array]) -> Self:
-        """Take back what `state` gave."""
+        """Restore the values of `state`."""
         super().restore(plain, arrays)
         inner = {k.removeprefix("inner."): v for k, v in arrays.items() if k.startswith("inner.")}
         self.inner_ = self._inner().restore(plain["inner"], inner)
         return self
 
 
-class TemperatureScaled(_Around):
+class TemperatureScaled(_Calibrated):
     """A combiner whose probabilities are sharpened or softened by one temperature.
 
-    The temperature is fitted on the combiner's answers to inner group folds that it did not learn
-    from. The predicted class never changes.
+    The temperature is fitted to predictions that are cross-fitted over inner folds of whole groups.
+    The predicted class never changes.
 
     Parameters
     ----------
@@ -85,12 +82,12 @@ class TemperatureScaled(_Around):
 
 
 def _log(proba: Array) -> Array:
-    """Finite where a probability is 0, of a vote or below what float32 holds."""
+    """Log-probability, finite for a probability of 0."""
     return np.log(np.maximum(proba, np.finfo(np.float32).tiny))
 
 
-class CalibratedMembers(_Around):
-    """Each member gets its own temperature before they are combined.
+class CalibratedMembers(_Calibrated):
+    """The members are combined after each was scaled by its own temperature.
 
     Parameters
     ----------
@@ -118,15 +115,15 @@ class CalibratedMembers(_Around):
         return self.inner_.combine(self._calibrated(logits))
 
 
-class DirichletMembers(_Around):
-    """Each member's log-probabilities go through a fitted linear map before they are combined.
+class DirichletMembers(_Calibrated):
+    """The members are combined after a fitted linear map of each member's log-probabilities.
 
     Parameters
     ----------
     combiner : Combiner, optional
         The mean by default.
     ridge : float
-        Draws each map to the identity, and its intercept to 0.
+        Penalty that shrinks each map to the identity, and its intercept to 0.
 
     References
     ----------
@@ -188,9 +185,9 @@ def inner_cross_fit(
     labels: Ints,
     groups: Ints,
 ) -> Array:
-    """A combiner's probabilities for rows that it did not learn from, inside a fit.
+    """Cross-fitted probabilities of a combiner, inside a fit.
 
-    Rules learn nothing, and answer at once; with one group there is nothing else to learn from.
+    Rules need no cross-fitting. With a single group, the probabilities are in-sample.
     """
     numbered = group_numbers(groups)
     n_folds = min(INNER_SPLITS, int(numbered.max()) + 1)

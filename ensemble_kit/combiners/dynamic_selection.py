@@ -1,7 +1,6 @@
-"""Dynamic selection: for each image, the members that were right on images like it.
+"""Dynamic selection: for each image, the members that were right on similar images.
 
-Images are alike where the members' log-probabilities are: no pixels are looked at. scikit-learn's
-neighbour search is loaded by `combine` only.
+Images are similar if the members' log-probabilities are similar; pixels are not used.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ CHUNK = 4096
 
 
 class DynamicSelection(Combiner):
-    """Base of the dynamic rules: finds the region of competence, and mixes by each rule's weights.
+    """Base of dynamic selection: finds the region of competence, and averages the members there.
 
-    The region of an image are the `n_neighbors` images of the fit that lie nearest in the space
-    of all members' centred log-probabilities (Euclidean). A rule gives each member a weight from
-    its hits there; the answer is the mean of the members' probabilities under these weights, and
-    the plain mean where no member has any.
+    The region of competence of an image is its `n_neighbors` nearest fitted images, by Euclidean
+    distance of all members' centred log-probabilities. A subclass gives each member a weight from
+    its correct predictions there. The result is the weighted mean of the members' probabilities, or
+    the plain mean if all weights are 0.
 
     Parameters
     ----------
     n_neighbors : int
-        Images in the region of competence; all of the fit where those are fewer.
+        Number of images in the region of competence, at most all fitted images.
     """
 
     is_fitted_to_labels = True
@@ -59,9 +58,9 @@ class DynamicSelection(Combiner):
         for start in range(0, len(logits), CHUNK):
             rows = logits[start : start + CHUNK]
             near = search.kneighbors(flat_features(rows), return_distance=False)
-            there = self.assigned_[near]  # (n_rows, n_neighbors, n_members)
-            hits = there == self.labels_[near][:, :, None]
-            weights = self._weights(hits, there == _classes(rows)[:, None])
+            predicted = self.assigned_[near]  # (n_rows, n_neighbors, n_members)
+            hits = predicted == self.labels_[near][:, :, None]
+            weights = self._weights(hits, predicted == _classes(rows)[:, None])
             weights = np.where(weights.any(axis=1, keepdims=True), weights, 1.0)
             shares = weights / weights.sum(axis=1, keepdims=True)
             out[start : start + CHUNK] = np.einsum("nm,nmc->nc", shares, softmax(rows))
@@ -75,13 +74,13 @@ class DynamicSelection(Combiner):
         hits : array of bool, shape (n_rows, n_neighbors, n_members)
             Whether the member was right on the neighbour; nearest first.
         alike : array of bool, shape (n_rows, n_neighbors, n_members)
-            Whether the member gave the neighbour the class that it gives the image.
+            Whether the member predicts the same class for the neighbour and for the image.
         """
         raise NotImplementedError
 
 
 class KnoraUnion(DynamicSelection):
-    """KNORA-U: each member weighs as many votes as neighbours that it was right on.
+    """KNORA-U: the weight of a member is the number of neighbours on which it was right.
 
     Parameters
     ----------
@@ -90,8 +89,8 @@ class KnoraUnion(DynamicSelection):
     References
     ----------
     Ko, A. H. R., Sabourin, R., & Britto, A. S. (2008). From dynamic classifier selection to
-    dynamic ensemble selection. Pattern Recognition 41(5), 1718-1731. Their votes are means of
-    probabilities here.
+    dynamic ensemble selection. Pattern Recognition 41(5), 1718-1731. Here probabilities are averaged
+    instead of votes.
 
     Examples
     --------
@@ -105,10 +104,10 @@ class KnoraUnion(DynamicSelection):
 
 
 class KnoraEliminate(DynamicSelection):
-    """KNORA-E: the members that were right on every neighbour, the region shrunk until there are some.
+    """KNORA-E: the mean of the members that were right on all neighbours.
 
-    The farthest neighbour is dropped while no member is right on all that are left; a member that
-    is wrong on the nearest one is taken only where all are.
+    The farthest neighbour is dropped until there is such a member. If no member is right on the
+    nearest neighbour, all members are averaged.
 
     Parameters
     ----------
@@ -125,7 +124,7 @@ class KnoraEliminate(DynamicSelection):
 
 
 class LocalAccuracy(DynamicSelection):
-    """OLA: the one member that was right on the most neighbours; the mean of several level ones.
+    """OLA: the member that was right on the most neighbours, or the mean of tied members.
 
     Parameters
     ----------
@@ -142,10 +141,10 @@ class LocalAccuracy(DynamicSelection):
 
 
 class LocalClassAccuracy(DynamicSelection):
-    """LCA: the member that was right most often where it said what it says now.
+    """LCA: the member with the best local accuracy for the class that it predicts.
 
-    Of the neighbours to which a member gave the class that it gives the image, the share that has
-    that class; 0 without such a neighbour. The mean of several level members.
+    This accuracy is over the neighbours for which the member predicts the same class as for the
+    image; 0 without such a neighbour. Tied members are averaged.
 
     Parameters
     ----------
@@ -163,12 +162,12 @@ class LocalClassAccuracy(DynamicSelection):
 
 
 def _best(competence: Array) -> Array:
-    """1 for the members level at the top of each row, 0 for the others."""
+    """1 for the best members of each row, 0 for the others."""
     return (competence == competence.max(axis=1, keepdims=True)).astype(np.float64)
 
 
 def _classes(logits: Array) -> Ints:
-    """The class that each member gives each image, shape (n_samples, n_members)."""
+    """The class that each member predicts for each image, shape (n_samples, n_members)."""
     n_samples, n_members, n_classes = logits.shape
     predicted = decided(softmax(logits).reshape(-1, n_classes)).predicted
     return predicted.reshape(n_samples, n_members)

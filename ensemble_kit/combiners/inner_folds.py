@@ -1,6 +1,6 @@
-"""Inner splits for combiners that must judge themselves: whole groups, classes spread evenly.
+"""Inner folds of whole groups with balanced classes, for use inside the fit of a combiner.
 
-Works on integers alone; the folds of members are another matter (`ensemble_kit.folds`).
+The folds of members are made by `ensemble_kit.folds`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from ensemble_kit.arrays import Ints
 
 
 def inner_folds(labels: Ints, groups: Ints, n_splits: int, rng: np.random.Generator) -> Ints:
-    """Fold of each sample, shape (n_samples,): no group in two folds, classes as even as they go.
+    """Fold of each sample, shape (n_samples,): whole groups, classes as balanced as possible.
 
-    With fewer groups than folds there are as many folds as groups.
+    With fewer groups than folds, there are as many folds as groups.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def _assign_alike(table: Ints, n_splits: int, rng: np.random.Generator) -> Ints:
 
 
 def _assign_greedily(table: Ints, n_splits: int, rng: np.random.Generator) -> Ints:
-    """Largest groups first, each to the fold that then is the least full of its classes."""
+    """Largest groups first, each to the fold that has the fewest samples of its classes."""
     share = table / np.maximum(table.sum(axis=0), 1)
     order = np.argsort(-share.max(axis=1) * rng.uniform(0.9, 1.1, len(table)), kind="stable")
     filled = np.zeros((n_splits, table.shape[1]))

@@ -1,6 +1,6 @@
-"""What stackers see of the members: clipped log-probabilities, flat, the same for equal softmaxes.
+"""Inputs of stackers: clipped log-probabilities of the members.
 
-Adding a constant to a member's logits changes nothing here.
+Adding a constant to a member's logits does not change them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 
 from ensemble_kit.arrays import Array, Ints, log_softmax, softmax
 
-# Beyond this a member is simply sure; a logit of -inf must not become an infinite feature.
+# A logit of -inf must not become an infinite feature.
 LOWEST = -12.0
 
 
@@ -26,15 +26,15 @@ def flat_features(logits: Array) -> Array:
 
 
 def with_absent_classes(proba: Array, logits: Array, present: Ints) -> Array:
-    """Probabilities in which classes without a label in the fit have the probability of the mean.
+    """Replace probabilities of classes without a label in the fit by those of the mean.
 
     Parameters
     ----------
     proba : array, shape (n_samples, n_classes)
-        Of the fitted model; the columns of absent classes are replaced.
+        Probabilities of the fitted model.
     logits : array, shape (n_samples, n_members, n_classes)
     present : array of int
-        Classes that had a label in the fit. They share what the absent classes leave.
+        Classes with a label in the fit; their probabilities are rescaled.
 
     Examples
     --------

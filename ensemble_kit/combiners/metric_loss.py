@@ -1,6 +1,6 @@
 """A metric by its name as a loss of predictions, for combiners that optimise a metric.
 
-Metrics stand right of combiners on the line, so they are looked up when something is fitted.
+Metrics are imported inside the function, because they are a later layer than combiners.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ensemble_kit.arrays import Ints
 from ensemble_kit.errors import UsageError
 from ensemble_kit.predictions.method_predictions import Combined
 
-# Cost by true class, then by answer; plain values, so that combiners that hold them can be stored.
+# Cost by true class, then by predicted class; plain values, which can be stored.
 ErrorCosts = tuple[tuple[float, ...], ...]
 
 # The loss if a metric is undefined: finite, and worse than any defined value.
@@ -31,13 +31,12 @@ def metric_loss(
         A name of the registry of metrics.
     labels : array of int, shape (n_samples,)
     error_costs : tuple of tuples of float, shape (n_classes, n_classes), optional
-        For `expected_cost`.
+        Costs for `expected_cost`.
 
     Raises
     ------
     UsageError
-        An unknown name, `expected_cost` without costs, or a figure of which neither more nor less
-        is better.
+        The name is unknown, `expected_cost` has no costs, or the metric has no better direction.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""A fitted combiner on disk: `combiner.json`, and `combiner.safetensors` where it has arrays.
+"""A fitted combiner on disk: `combiner.json`, and `combiner.safetensors` if it has arrays.
 
-Nothing read here can run code. Knows no metrics and no tables.
+Reading these files cannot run code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ JSON_NAME, ARRAYS_NAME = "combiner.json", "combiner.safetensors"
 
 
 def described(combiner: Combiner) -> dict[str, Any]:
-    """Name and parameters as JSON values; inner combiners likewise."""
+    """Name and parameters as JSON values, also of inner combiners."""
     params = {
         key: described(value) if isinstance(value, Combiner) else value
         for key, value in combiner.get_params(deep=False).items()
@@ -53,14 +53,14 @@ def save_combiner(
     ----------
     folder : path
     combiner : Combiner
-        Fitted.
+        A fitted combiner.
     about : dict, optional
-        What it was fitted to: member names, class names, digests.
+        Member names, class names and digests of the data of the fit.
 
     Raises
     ------
     UsageError
-        It is not fitted.
+        The combiner is not fitted.
     """
     record, content = packed(combiner)
     target = Path(folder)
@@ -72,12 +72,12 @@ def save_combiner(
 
 
 def packed(combiner: Combiner) -> tuple[dict[str, Any], bytes | None]:
-    """A fitted combiner as JSON values, and its arrays as safetensors where it has any.
+    """A fitted combiner as JSON values, and its arrays as safetensors if it has any.
 
     Raises
     ------
     UsageError
-        It is not fitted.
+        The combiner is not fitted.
     """
     if not hasattr(combiner, "classes_"):
         raise UsageError(
@@ -95,7 +95,7 @@ def packed(combiner: Combiner) -> tuple[dict[str, Any], bytes | None]:
 
 
 def unpacked(record: dict[str, Any], content: bytes | None) -> Combiner:
-    """The fitted combiner that `packed` gave; whoever reads the two checks their digests."""
+    """The fitted combiner from the values of `packed`; the caller checks the digests."""
     return made_of(record).restore(record["state"], {} if content is None else _arrays(content))
 
 
@@ -112,9 +112,9 @@ def load_combiner(folder: str | os.PathLike[str]) -> Combiner:
     Raises
     ------
     DataError
-        There is none.
+        The file is missing.
     IntegrityError
-        It is damaged or was changed, its arrays are missing, or it is of a newer layout.
+        A file is damaged or was changed, the arrays are missing, or the layout is of another version.
     """
     source, stored = Path(folder), read_saved(folder)
     content = _checked(source / ARRAYS_NAME, stored["arrays"]) if stored["arrays"] else None
@@ -127,9 +127,9 @@ def read_saved(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     DataError
-        There is none.
+        The file is missing.
     IntegrityError
-        It is damaged or was changed, or it is of a newer layout.
+        The file is damaged or was changed, or its layout is of another version.
     """
     source = Path(folder)
     stored = read_checked(source / JSON_NAME, advice="Run ensemble-kit stack again")

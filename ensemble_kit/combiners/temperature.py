@@ -7,13 +7,12 @@ import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, softmax
 
-# Scores that know nothing, or worse, keep their order: a factor of 0 would tie all classes. Scores
-# that separate the classes have no finite optimum.
+# A factor of 0 would tie all classes. Scores that separate the classes have no finite optimum.
 SMALLEST, LARGEST = 1e-3, 25.0
 
 
 def best_scale(labels: npt.NDArray[np.int64], scores: Array) -> float:
-    """The factor s of least log loss for softmax(s * scores), between `SMALLEST` and `LARGEST`.
+    """The factor s of lowest log loss for softmax(s * scores), between `SMALLEST` and `LARGEST`.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Combiners that average without weights: mean, geometric mean, median, trimmed mean, max, product.
 
-Learn nothing; `fit` only notes how many members and classes there are.
+`fit` only stores the number of members and classes.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class MeanLogits(Combiner):
 
 
 class ProductProba(Combiner):
-    """The product of the members' probabilities, normalised: they are taken as independent.
+    """The normalised product of the members' probabilities, as if members were independent.
 
-    The surest member rules, and a member's probability of 0 is a veto.
+    Members with extreme probabilities dominate; a probability of 0 is a veto.
     """
 
     def _combine(self, logits: Array) -> Combined:
@@ -69,12 +69,12 @@ class ProductProba(Combiner):
 
 
 def _pooled(pooled_logits: Array, logits: Array) -> Array:
-    """Softmax of pooled logits; where the members veto every class, their plain mean."""
-    dead = ~np.isfinite(pooled_logits.max(axis=1))
-    if not dead.any():
+    """Softmax of pooled logits; the plain mean for rows in which every class has a veto."""
+    vetoed = ~np.isfinite(pooled_logits.max(axis=1))
+    if not vetoed.any():
         return softmax(pooled_logits)
-    proba = softmax(np.where(dead[:, None], 0.0, pooled_logits))
-    proba[dead] = normalised(mean_softmax(logits[dead]).astype(np.float64))
+    proba = softmax(np.where(vetoed[:, None], 0.0, pooled_logits))
+    proba[vetoed] = normalised(mean_softmax(logits[vetoed]).astype(np.float64))
     return proba
 
 
@@ -95,21 +95,21 @@ class _RuleOverProba(Combiner):
 
 
 class MedianProba(_RuleOverProba):
-    """The median of the members' probabilities per class: deaf to a minority of wild members."""
+    """The median of the members' probabilities per class: robust to a minority of members."""
 
     def _rule(self) -> Callable[[Array], Array]:
         return median_rule
 
 
 class MaxProba(_RuleOverProba):
-    """The highest probability that any member gives each class."""
+    """The highest probability of each class over the members."""
 
     def _rule(self) -> Callable[[Array], Array]:
         return max_rule
 
 
 class MinProba(_RuleOverProba):
-    """The lowest probability that any member gives each class: the least doubted class wins."""
+    """The lowest probability of each class over the members."""
 
     def _rule(self) -> Callable[[Array], Array]:
         return min_rule
@@ -121,7 +121,7 @@ class TrimmedMeanProba(_RuleOverProba):
     Parameters
     ----------
     trim : float
-        Share cut from each end, in [0, 0.5).
+        Share of members removed at each end, in [0, 0.5).
     """
 
     def __init__(self, trim: float = 0.2) -> None:
@@ -130,7 +130,7 @@ class TrimmedMeanProba(_RuleOverProba):
     def _rule(self) -> Callable[[Array], Array]:
         if not 0 <= self.trim < 0.5:
             raise UsageError(
-                f"trim={self.trim} is not possible",
+                f"Invalid trim={self.trim}",
                 "the trimmed share must be at least 0 and below 0.5",
                 "Use e.g. trim=0.2",
             )

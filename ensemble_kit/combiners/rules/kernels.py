@@ -1,7 +1,6 @@
 """The inner loops of the rules: softmax-and-average, and vote counting, chunk by chunk.
 
-Works class-major within a chunk, since a softmax over a last axis of 2 to 10 wastes most of a
-vector unit. Knows no labels and no combiner.
+Chunks are class-major, because a softmax over a last axis of 2 to 10 classes is slow.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array
 from ensemble_kit.parallel import cores
 
-# Elements of one chunk: small enough to stay in a core's cache, whatever the table's size.
+# Elements of one chunk: small enough to stay in a core's cache.
 CHUNK_ELEMENTS = 1 << 16
-# Tables from here on are shared out among a few threads: numpy lets go of the interpreter's lock.
+# Tables of at least this size are split between a few threads (numpy releases the GIL).
 THREADED_ELEMENTS = 1 << 21
 MAX_THREADS = 4
 
@@ -43,8 +42,8 @@ def _buffer(logits: Array, dtype: npt.DTypeLike) -> Array:
     return np.empty((n_classes, n_members, min(step, max(n_samples, 1))), dtype=dtype)
 
 
-def _shared_out(kernel: Callable[[Array, Array], None], logits: Array, out: Array) -> Array:
-    """`out`, filled by `kernel` with contiguous parts of the rows, one for each thread."""
+def _in_threads(kernel: Callable[[Array, Array], None], logits: Array, out: Array) -> Array:
+    """`out`, filled by `kernel` in contiguous parts of the rows, one part per thread."""
     n_threads = _n_threads()
     if logits.size < THREADED_ELEMENTS or n_threads < 2:
         kernel(logits, out)
@@ -73,11 +72,9 @@ def softmax_in_place(z: Array) -> Array:
 
 
 def mean_softmax(logits: Array, out: Array | None = None) -> Array:
-    """The members' mean probability, shape (n_samples, n_classes), in the logits' own precision.
+    """The members' mean probability, shape (n_samples, n_classes), at least in float32.
 
-    Of half precision in single: sums of many members lose too much otherwise.
-
-    Allocates one chunk a thread beyond `out`, so a memory map of any size can be averaged.
+    Memory beyond `out` is one chunk per thread, so a memory map of any size can be averaged.
 
     Examples
     --------
@@ -86,7 +83,7 @@ def mean_softmax(logits: Array, out: Array | None = None) -> Array:
     """
     if out is None:
         out = np.empty((len(logits), logits.shape[2]), dtype=_at_least_single(logits))
-    return _shared_out(_mean_softmax, logits, out)
+    return _in_threads(_mean_softmax, logits, out)
 
 
 def _mean_softmax(logits: Array, out: Array) -> None:
@@ -99,7 +96,7 @@ def _mean_softmax(logits: Array, out: Array) -> None:
 
 
 def mean_of_logits(logits: Array) -> Array:
-    """The members' mean logit, shape (n_samples, n_classes), in their own precision or single."""
+    """The members' mean logit, shape (n_samples, n_classes), at least in float32."""
     out = np.empty((len(logits), logits.shape[2]), dtype=_at_least_single(logits))
     for rows in chunks(*logits.shape):
         out[rows] = logits[rows].mean(axis=1, dtype=out.dtype)
@@ -113,8 +110,7 @@ def _at_least_single(logits: Array) -> np.dtype[Any]:
 def vote_counts(logits: Array) -> Array:
     """Votes per class, shape (n_samples, n_classes), float32.
 
-    A member whose highest logit stands at several classes gives each of them an equal share, so
-    that no class is preferred for its position.
+    A member with several equal highest logits gives each of these classes an equal share of its vote.
 
     Examples
     --------
@@ -122,7 +118,7 @@ def vote_counts(logits: Array) -> Array:
     array([[1.5, 1.5]], dtype=float32)
     """
     out = np.empty((len(logits), logits.shape[2]), dtype=np.float32)
-    return _shared_out(_vote_counts, logits, out)
+    return _in_threads(_vote_counts, logits, out)
 
 
 def _vote_counts(logits: Array, out: Array) -> None:

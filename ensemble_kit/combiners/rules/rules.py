@@ -1,7 +1,7 @@
 """Rules that combine class probabilities without fitting: pure functions over one array.
 
-Each takes `proba` (n_samples, n_members, n_classes) and returns each class's support
-(n_samples, n_classes), not yet normalised. Knows neither logits nor labels.
+Each takes `proba` (n_samples, n_members, n_classes) and returns the support of each class
+(n_samples, n_classes), not normalised.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def trimmed_mean_rule(proba: Array, trim: float = 0.2) -> Array:
 
 
 def max_rule(proba: Array) -> Array:
-    """The highest support that any member gives."""
+    """The highest support over members."""
     return np.asarray(proba.max(axis=1))
 
 
 def min_rule(proba: Array) -> Array:
-    """The lowest support that any member gives."""
+    """The lowest support over members."""
     return np.asarray(proba.min(axis=1))
 
 

@@ -1,7 +1,4 @@
-"""Majority vote, with a stated policy for ties and a count of them.
-
-Does not weigh members: see `weighting` and `selection`.
-"""
+"""Majority vote with a policy for ties, and the number of ties."""
 
 from __future__ import annotations
 
@@ -23,18 +20,17 @@ class MajorityVote(Combiner):
     Parameters
     ----------
     ties : {"proba", "severity", "abstain", "lowest"}
-        Who wins among the classes with most votes: `proba`, the one of highest mean probability;
-        `severity`, the `positive` class if it is among them, else as `proba`; `abstain`, none (the
-        prediction is -1); `lowest`, the lowest index, as scikit-learn's VotingClassifier does in
-        silence.
+        Which of the classes with most votes wins. `proba`: highest mean probability. `severity`: the
+        `positive` class if it is tied, else as `proba`. `abstain`: none (the prediction is -1).
+        `lowest`: lowest index, as in scikit-learn's VotingClassifier.
     positive : int, optional
-        The class index that `severity` prefers. If it is the last class, classes run from harmless
-        to severe, and `severity` prefers the later of any two. Without it, `severity` is `proba`.
+        The class index that `severity` prefers. If it is the last class, classes are ordered from
+        harmless to severe, and `severity` prefers the last of the tied classes. Without it,
+        `severity` is `proba`.
 
     Notes
     -----
-    `predict_proba` holds the shares of the votes. Ties are counted whatever the policy:
-    `combine(logits).n_ties`.
+    `predict_proba` returns vote shares. `combine(logits).n_ties` is the number of ties.
 
     Examples
     --------
@@ -78,7 +74,7 @@ class MajorityVote(Combiner):
         proba = votes.astype(np.float64) / logits.shape[1]
         level = votes == votes.max(axis=1, keepdims=True)
         tied = level.sum(axis=1) > 1
-        predicted = level.argmax(axis=1).astype(np.int64)  # right where one class is ahead
+        predicted = level.argmax(axis=1).astype(np.int64)  # correct without a tie
         rows = np.flatnonzero(tied)
         if len(rows):
             predicted[rows] = self._break(level[rows], logits[rows])

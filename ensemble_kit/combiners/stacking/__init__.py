@@ -1,1 +1,1 @@
-"""Combiners that learn from all members' probabilities."""
+"""Combiners that are fitted to the probabilities of all members."""

@@ -1,6 +1,6 @@
-"""Gradient-boosted trees over all members' log-probabilities, stopped on groups not learnt from.
+"""Gradient-boosted trees over all members' log-probabilities, with early stopping on held-out groups.
 
-Fitted by scikit-learn, kept as plain arrays: prediction needs numpy only, and no pickle.
+Fitted by scikit-learn and stored as plain arrays, so that prediction needs numpy only.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ensemble_kit.seeding import derive_seed, generator
 
 # Finer bins double the time of a fit of a few thousand images, and the log loss stays the same.
 N_BINS = 64
-# The search ends after this many rounds without a lower loss, in steps of that many rounds.
+# The search ends after PATIENCE rounds without a lower loss; STEP rounds are fitted at a time.
 PATIENCE, STEP = 20, 20
 
 
 class BoostingStacker(Combiner):
-    """Histogram gradient boosting; the number of rounds is the one best on an inner group split.
+    """Histogram gradient boosting; the number of rounds is chosen on an inner group split.
 
     Parameters
     ----------
     n_rounds : int
-        At most so many.
+        Maximum number of rounds.
     learning_rate : float
     max_leaves : int
     seed : int
@@ -83,7 +83,7 @@ class BoostingStacker(Combiner):
         return self._best_round(x[learn], labels[learn], x[held_out], column)
 
     def _best_round(self, x: Array, labels: Ints, x_held_out: Array, column: Ints) -> int:
-        """The number of rounds of least log loss on rows not learnt from."""
+        """The number of rounds of lowest log loss on held-out rows."""
         model, losses = self._model(STEP).set_params(warm_start=True), [np.inf]
         raw: Array = np.empty((0, 0))
         while len(losses) <= self.n_rounds and len(losses) - np.argmin(losses) <= PATIENCE:
@@ -125,7 +125,7 @@ class BoostingStacker(Combiner):
 
 
 def _features(logits: Array) -> Array:
-    """Without the last bits: edges of bins can be values of rows, which rounding would move across."""
+    """Rounded features: a bin edge can equal a value, so last bits must not change the bin."""
     return np.round(flat_features(logits), 9)
 
 
@@ -148,8 +148,8 @@ def _log_loss(raw: Array, column: Ints) -> float:
 
 
 def _plain_trees(predictors: list[list[Any]]) -> tuple[Array, Array]:
-    """All nodes below each other (value, feature, threshold, left, right, is leaf), and where each
-    tree starts, shape (n_rounds, n_scores)."""
+    """Nodes of all trees (value, feature, threshold, left, right, is leaf), and the first node of each
+    tree, shape (n_rounds, n_scores)."""
     nodes, starts, at = [], [], 0
     for stage in predictors:
         row = []

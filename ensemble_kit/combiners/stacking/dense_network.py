@@ -1,6 +1,6 @@
 """A network of dense layers with batch normalisation and dropout on its input, in NumPy.
 
-Gradients are written out, and Adam follows them. Knows no combiner: rows in, weights out.
+It is trained by Adam with explicit gradients.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class DenseNetwork:
     Parameters
     ----------
     mean, scale : array of float32, shape (n_inputs,)
-        Of the rows that it learnt from; they normalise the input of a prediction.
+        Mean and standard deviation of the training rows, which normalise the input in prediction.
     gain, shift : array of float32, shape (n_inputs,)
-        What batch normalisation learns.
+        Trained parameters of batch normalisation.
     weights : list of arrays of float32, shape (n_in, n_out)
     biases : list of arrays of float32, shape (n_out,)
     """
@@ -43,7 +43,7 @@ class DenseNetwork:
 
     @classmethod
     def start(cls, rows: Light, sizes: tuple[int, ...], rng: np.random.Generator) -> Self:
-        """Glorot's uniform first weights for layers of `sizes`, and zeros for biases."""
+        """An untrained network: Glorot uniform weights for layers of `sizes`, and zero biases."""
         n_inputs = rows.shape[1]
         weights = []
         for n_in, n_out in zip((n_inputs, *sizes), sizes, strict=False):
@@ -65,19 +65,19 @@ class DenseNetwork:
         outputs = self._layers(normal * self.gain + self.shift)
         return softmax(outputs[-1].astype(np.float64))
 
-    def gradient(self, rows: Light, labels: Ints, keep: Light) -> list[Light]:
-        """The gradient of the mean log loss over a batch, an array for each of `learnt`.
+    def gradient(self, rows: Light, labels: Ints, mask: Light) -> list[Light]:
+        """The gradient of the mean log loss over a batch, one array for each of `learnt`.
 
         Parameters
         ----------
         rows : array of float32, shape (n_rows, n_inputs)
-            Normalised by their own mean and variance, as batch normalisation does in training.
+            Batch normalisation uses their own mean and variance.
         labels : array of int, shape (n_rows,)
-        keep : array of float32, shape (n_rows, n_inputs)
-            Dropout: 0, or 1 / (1 - rate).
+        mask : array of float32, shape (n_rows, n_inputs)
+            Dropout mask: 0, or 1 / (1 - rate).
         """
         normal = (rows - rows.mean(axis=0)) / np.sqrt(rows.var(axis=0) + EPSILON)
-        outputs = self._layers((normal * self.gain + self.shift) * keep)
+        outputs = self._layers((normal * self.gain + self.shift) * mask)
         pull = softmax(outputs[-1]).astype(np.float32)
         pull[np.arange(len(labels)), labels] -= 1
         pull /= len(labels)
@@ -87,7 +87,7 @@ class DenseNetwork:
             of_weights.insert(0, outputs[k].T @ pull)
             of_biases.insert(0, pull.sum(axis=0))
             pull = pull @ self.weights[k].T
-            pull *= keep if k == 0 else outputs[k] > 0
+            pull *= mask if k == 0 else outputs[k] > 0
         return [(pull * normal).sum(axis=0), pull.sum(axis=0), *of_weights, *of_biases]
 
     def _layers(self, rows: Light) -> list[Light]:
@@ -118,7 +118,7 @@ def train_dense(
     sizes : tuple of int
         Outputs of each dense layer; the last one is the number of classes.
     dropout : float
-        Share of the inputs that each batch leaves out.
+        Share of the inputs that are dropped in each batch.
     """
     rng = np.random.default_rng(seed)
     network = DenseNetwork.start(rows, sizes, rng)
@@ -128,9 +128,9 @@ def train_dense(
         # Batches of equal size: one row alone cannot be normalised.
         for batch in np.array_split(rng.permutation(len(rows)), -(-len(rows) // BATCH)):
             step += 1
-            kept = rng.random((len(batch), rows.shape[1]), np.float32) >= dropout
-            keep = kept.astype(np.float32) / np.float32(1 - dropout)
-            found = network.gradient(rows[batch], labels[batch], keep)
+            is_used = rng.random((len(batch), rows.shape[1]), np.float32) >= dropout
+            mask = is_used.astype(np.float32) / np.float32(1 - dropout)
+            found = network.gradient(rows[batch], labels[batch], mask)
             rate = learning_rate * math.sqrt(1 - 0.999**step) / (1 - 0.9**step)
             for one, pull, m, v in zip(network.learnt, found, means, squares, strict=True):
                 m += 0.1 * (pull - m)

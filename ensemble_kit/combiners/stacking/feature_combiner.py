@@ -1,7 +1,4 @@
-"""The contract of combiners that see pooled features beside logits.
-
-The same verbs as every combiner's, each with the features of its rows. Fits nothing itself.
-"""
+"""Base class of combiners that use pooled features beside logits."""
 
 from __future__ import annotations
 
@@ -27,11 +24,10 @@ N_SPLITS = 5
 class FeatureCombiner(Combiner):
     """Base of combiners over logits and pooled features.
 
-    A subclass learns in `_fit_on` and predicts in `_predict_in`, one space at a time. Each fold's
-    models have feature spaces of their own, so a row can be predicted only if rows of its own space
-    were learnt from: cross-fitting goes by `crossing_folds`, not by the table's folds. An
-    out-of-fold row is predicted in its own space. A test row has the features of every fold's
-    models, and its prediction is the mean over the spaces.
+    A subclass fits in `_fit_on` and predicts in `_predict_in`, one space at a time. Each fold's models
+    have their own feature space, so a row can be predicted only by a fit to rows of its space:
+    cross-fitting uses `crossing_folds`, not the folds of the table. An out-of-fold row is predicted
+    in its own space. A test row has features in every space; its prediction is the mean over them.
     """
 
     needs_features = True
@@ -47,7 +43,7 @@ class FeatureCombiner(Combiner):
         groups: npt.ArrayLike | None = None,
         features: PooledFeatures | None = None,
     ) -> Self:
-        """Learn from out-of-fold rows.
+        """Fit to out-of-fold rows.
 
         Parameters
         ----------
@@ -55,26 +51,26 @@ class FeatureCombiner(Combiner):
         labels : array-like of int, shape (n_samples,)
         groups : array-like of shape (n_samples,), optional
         features : PooledFeatures
-            Of the same rows and members; one space a row.
+            Features of the same rows and members, with one space per row.
 
         Raises
         ------
         UsageError
-            No features.
+            No features are given.
         DataError
-            NaN, wrong shapes, features of other rows, or of several spaces a row.
+            NaN, wrong shapes, features of other rows, or several spaces per row.
         """
         checked, truth, units = self._inputs(logits, labels, groups)
-        kept = self._same_rows(checked, features)
-        if kept.spaces.shape[1] != 1:
+        pooled = self._same_rows(checked, features)
+        if pooled.spaces.shape[1] != 1:
             raise DataError(
-                f"Each row has the features of {kept.spaces.shape[1]} models, as test rows have",
+                f"Each row has the features of {pooled.spaces.shape[1]} models, like a test row",
                 "an out-of-fold row has the features of one model",
                 "Fit on run.predictions('oof', features=True)",
             )
         self._note_shape(checked)
-        self.widths_ = [one.shape[2] for one in kept.values]
-        self._fit_on(checked, truth, units, kept)
+        self.widths_ = [one.shape[2] for one in pooled.values]
+        self._fit_on(checked, truth, units, pooled)
         return self
 
     def fit_many(
@@ -87,9 +83,9 @@ class FeatureCombiner(Combiner):
     ) -> list[Self]:
         """One fitted copy per set of row positions."""
         checked, truth, units = self._inputs(logits, labels, groups)
-        kept = self._same_rows(checked, features)
+        pooled = self._same_rows(checked, features)
         return [
-            self.fresh().fit(checked[rows], truth[rows], units[rows], kept.take(rows))
+            self.fresh().fit(checked[rows], truth[rows], units[rows], pooled.take(rows))
             for rows in row_sets
         ]
 
@@ -129,14 +125,14 @@ class FeatureCombiner(Combiner):
         labels: npt.ArrayLike,
         features: PooledFeatures | None = None,
     ) -> float:
-        """Accuracy, as scikit-learn's classifiers score."""
+        """Accuracy, as in scikit-learn's classifiers."""
         return float((self.predict(logits, features) == np.asarray(labels)).mean())
 
     def _fit_on(self, logits: Array, labels: Ints, groups: Ints, features: PooledFeatures) -> None:
         raise NotImplementedError
 
     def _predict_in(self, space: int, logits: Array, features: list[Array]) -> Array | None:
-        """Probabilities by what was learnt in one space; None if nothing was learnt there."""
+        """Probabilities by the fit of one space; None if the space was not fitted."""
         raise NotImplementedError
 
     def _combine_on(self, logits: Array, features: PooledFeatures) -> Combined:
@@ -146,8 +142,8 @@ class FeatureCombiner(Combiner):
             space = features.spaces[:, column]
             for k in np.unique(space):
                 rows = np.flatnonzero(space == k)
-                seen = [one[rows, column] for one in features.values]
-                found = self._predict_in(int(k), logits[rows], seen)
+                in_space = [one[rows, column] for one in features.values]
+                found = self._predict_in(int(k), logits[rows], in_space)
                 if found is None:
                     found = softmax(clipped_log_proba(logits[rows]).mean(axis=1))
                 total[rows] += found
@@ -182,15 +178,15 @@ class FeatureCombiner(Combiner):
 
 
 def learnable_spaces(groups: Ints, spaces: Ints) -> Ints:
-    """The spaces with rows of several groups: those of one group have no unseen rows to compare with."""
+    """The spaces with rows of several groups; a space of one group has no held-out rows."""
     several = [k for k in np.unique(spaces) if len(np.unique(groups[spaces == k])) > 1]
     return np.array(several, dtype=np.int64)
 
 
 def crossing_folds(labels: Ints, groups: npt.ArrayLike, spaces: Ints) -> Ints:
-    """Folds that cross the spaces: each space's groups dealt anew, five ways; shape (n_samples,).
+    """Folds that cross the spaces: the groups of each space are assigned to up to five folds.
 
-    A space of one group has one fold, so nothing of it is learnt from while it is judged.
+    Shape (n_samples,). A space of one group has one fold, so it is never fitted when it is predicted.
     """
     fold = np.zeros(len(labels), dtype=np.int64)
     units = group_numbers(groups)

@@ -1,7 +1,4 @@
-"""The feature-fusion stacker: networks over all members' pooled features beside their logits.
-
-Does not know how networks are trained: see `batched_mlp`.
-"""
+"""The feature-fusion stacker: networks over all members' pooled features and logits."""
 
 from __future__ import annotations
 
@@ -20,23 +17,17 @@ from ensemble_kit.seeding import derive_seed
 
 
 class FeatureMLP(FeatureCombiner):
-    """Small networks over members' pooled features and logits, for each fold's models their own.
+    """Small networks over members' pooled features and logits, separate for the models of each fold.
 
-    The models of two folds have different feature spaces, so one network over all out-of-fold rows
-    would mix columns that have nothing to do with each other. Here each fold's space gets networks
-    of its own, fitted to the rows that its models kept out: features that never saw the labels
-    they are held against. An out-of-fold row is answered by its own space; a test row, which has
-    the features of every fold's models, by the mean over the spaces. The price is that each
-    network learns from 1 / n_folds of the rows, so it takes more images to pay than `MLPStacker`.
-
-    The other ways give wrong numbers or nothing new. Features of training rows (as in the paper)
-    are of models that learnt those rows by heart. Maps between spaces are fitted over rows that
-    one side was trained on, so labels leak through them. What classifiers make comparable is the
-    logits. Untrained bodies share a space, but have learnt nothing.
+    The models of two folds have different feature spaces. Each space therefore has its own networks,
+    fitted to the held-out images of that fold. An out-of-fold row is predicted in its own space; a
+    test row has features in every space, and its prediction is the mean over them. Each network is
+    fitted to 1 / n_folds of the rows, so it needs more images than `MLPStacker`. Features of training
+    rows (as in the paper) or maps between spaces would leak labels.
 
     In each space the members' features are reduced to their principal components, standardised,
-    and joined to the centred log-probabilities. As in `MLPStacker` the networks correct the
-    members' pooled log-probability and stop where their loss on other groups was the lowest.
+    and joined to the centred log-probabilities. As in `MLPStacker`, the networks correct the
+    members' pooled log-probability, with early stopping on other groups.
 
     Parameters
     ----------
@@ -46,9 +37,9 @@ class FeatureMLP(FeatureCombiner):
     hidden : int
         Units of the hidden layer.
     components : int
-        Principal components of each member's features, at most.
+        Maximum number of principal components of each member's features.
     epochs : int
-        At most so many passes.
+        Maximum number of epochs.
     weight_decay : float
 
     References
@@ -61,9 +52,9 @@ class FeatureMLP(FeatureCombiner):
     >>> rng = np.random.default_rng(0)
     >>> labels, fold = np.arange(80) % 2, np.arange(80) // 40
     >>> logits = rng.normal(size=(80, 3, 2))
-    >>> seen = [rng.normal(size=(80, 1, 6)) + labels[:, None, None] for _ in range(3)]
-    >>> kept = PooledFeatures(tuple(seen), fold[:, None])
-    >>> FeatureMLP(epochs=3).fit(logits, labels, features=kept).predict_proba(logits, kept).shape
+    >>> values = [rng.normal(size=(80, 1, 6)) + labels[:, None, None] for _ in range(3)]
+    >>> pooled = PooledFeatures(tuple(values), fold[:, None])
+    >>> FeatureMLP(epochs=3).fit(logits, labels, features=pooled).predict_proba(logits, pooled).shape
     (80, 2)
     """
 
@@ -85,7 +76,7 @@ class FeatureMLP(FeatureCombiner):
 
     def _fit_on(self, logits: Array, labels: Ints, groups: Ints, features: PooledFeatures) -> None:
         space = features.spaces[:, 0]
-        # A space of one group has no unseen rows to stop on: it stays at the members' mean.
+        # A space of one group has no held-out rows for early stopping; the members' mean is used.
         self.spaces_ = learnable_spaces(groups, space)
         rows_of = [np.flatnonzero(space == k) for k in self.spaces_]
         self.axes_ = [
@@ -124,16 +115,18 @@ class FeatureMLP(FeatureCombiner):
         )
 
     def _inputs_of(self, logits: Array, features: PooledFeatures, rows_of: list[Ints]) -> Array:
-        """What the networks of each row's own space see of it, shape (n_samples, n_inputs)."""
+        """Inputs of the networks of each row's own space, shape (n_samples, n_inputs)."""
         inputs = np.zeros((len(logits), self._width(logits)))
         for s, rows in enumerate(rows_of):
-            inputs[rows] = self._seen(s, logits[rows], [one[rows, 0] for one in features.values])
+            inputs[rows] = self._in_space(
+                s, logits[rows], [one[rows, 0] for one in features.values]
+            )
         return inputs
 
     def _width(self, logits: Array) -> int:
         return logits.shape[1] * (logits.shape[2] + self.components)
 
-    def _seen(self, s: int, logits: Array, features: list[Array]) -> Array:
+    def _in_space(self, s: int, logits: Array, features: list[Array]) -> Array:
         """Log-probabilities and principal components; fewer components are padded with zeros."""
         parts = [flat_features(logits)]
         for (centre, axes), one in zip(self.axes_[s], features, strict=True):
@@ -148,7 +141,7 @@ class FeatureMLP(FeatureCombiner):
             return None
         s = int(found[0])
         own = self.networks_.take(slice(s * self.n_networks, (s + 1) * self.n_networks))
-        return own.predict_proba(self._seen(s, logits, features))
+        return own.predict_proba(self._in_space(s, logits, features))
 
     def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """The spaces, their axes and the networks' arrays."""
@@ -160,7 +153,7 @@ class FeatureMLP(FeatureCombiner):
         return plain, arrays
 
     def restore(self, plain: dict[str, Any], arrays: dict[str, Array]) -> Self:
-        """Take back what `state` gave."""
+        """Restore the values of `state`."""
         super().restore(plain, {})
         own = {k: v for k, v in arrays.items() if "." not in k and k != "spaces"}
         self.spaces_, self.networks_ = arrays["spaces"], Networks(**own)

@@ -1,6 +1,6 @@
 """Linear stackers over all members' log-probabilities: logistic regression and ridge.
 
-scikit-learn is loaded by the logistic one's `fit` only; what is kept are plain coefficients.
+Coefficients are stored as plain arrays; only the fit of `LogisticStacker` imports scikit-learn.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class LogisticStacker(Combiner):
     c : float
         Inverse strength of the ridge penalty, as in scikit-learn.
     features : {"log_proba", "proba"}
-        `log_proba` is standardised per feature; `proba` is taken as it is, as scikit-learn's
-        StackingClassifier does.
+        `log_proba` is standardised per feature; `proba` is used unchanged, as in scikit-learn's
+        StackingClassifier.
 
     References
     ----------
@@ -53,7 +53,7 @@ class LogisticStacker(Combiner):
         if self.features not in FEATURES:
             raise UsageError(
                 f"Unknown features '{self.features}'",
-                f"known are {', '.join(FEATURES)}",
+                f"the features are {', '.join(FEATURES)}",
                 did_you_mean(self.features, FEATURES),
             )
         x = self._features(logits)
@@ -67,7 +67,7 @@ class LogisticStacker(Combiner):
             return
         model = LogisticRegression(C=self.c, max_iter=2000, tol=1e-6)
         model.fit((x - self.mean_) / self.scale_, labels)
-        if len(present) == 2:  # scikit-learn keeps one row of scores for two classes
+        if len(present) == 2:  # scikit-learn has one row of scores for two classes
             self.coefficients_[:, present[1]] = model.coef_[0]
             self.intercept_[present] = [0.0, model.intercept_[0]]
         else:
@@ -86,14 +86,14 @@ class LogisticStacker(Combiner):
 
 
 class RidgeStacker(Combiner):
-    """Ridge regression to the classes' indicators, made probabilities by a fitted softmax scale.
+    """Ridge regression to class indicators; a softmax with a fitted scale gives probabilities.
 
-    The penalty is the one of least leave-one-out error, which ridge regression gives for free.
+    The penalty of lowest leave-one-out error is used.
 
     Parameters
     ----------
     alphas : tuple of float
-        Penalties tried, per sample.
+        Penalties to try, per sample.
 
     References
     ----------
@@ -132,7 +132,7 @@ class RidgeStacker(Combiner):
                 coefficients = vt.T @ ((s / (s**2 + alpha * n))[:, None] * turned)
                 best = (error, float(alpha), left_out, coefficients)
         _, self.alpha_, left_out, self.coefficients_ = best
-        # The softmax is scaled on leave-one-out scores: in-sample ones would look too sure.
+        # The softmax is scaled on leave-one-out scores; in-sample scores are overconfident.
         self.sharpness_ = best_scale(labels, left_out + self.intercept_)
 
     def _combine(self, logits: Array) -> Combined:

@@ -1,7 +1,6 @@
-"""Where networks start: the members' weighted mean log-probability, weights of least log loss.
+"""The start of networks: the members' weighted mean log-probability, with weights of lowest log loss.
 
-A member that is sure and wrong gets little weight here; under equal weights it would drag along
-all that is learnt on top. Knows no combiner.
+A member that is confident and wrong gets a small weight.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ RIDGE = 1e-3
 
 
 def pool_weights(log_proba: Array, labels: npt.NDArray[np.int64], ridge: float = RIDGE) -> Array:
-    """Weights w >= 0 of least log loss for softmax(sum over m of w_m log p_m); shape (n_members,).
+    """Weights w >= 0 of lowest log loss for softmax(sum over m of w_m log p_m); shape (n_members,).
 
-    Convex. A ridge draws them to 1 / n_members, the geometric mean.
+    The problem is convex. A penalty shrinks the weights to 1 / n_members, the geometric mean.
 
     Parameters
     ----------

@@ -1,7 +1,4 @@
-"""The multi-layer perceptron stacker: networks over all members' logits, averaged over seeds.
-
-Does not know how networks are trained: see `batched_mlp`.
-"""
+"""The multi-layer perceptron stacker: networks over all members' logits, averaged over seeds."""
 
 from __future__ import annotations
 
@@ -23,10 +20,9 @@ from ensemble_kit.seeding import derive_seed, generator
 class MLPStacker(Combiner):
     """Small networks that correct the members' pooled log-probability, averaged over seeds.
 
-    Each starts from the members' geometric mean under weights of least log loss, so that a member
-    that is sure and wrong does no harm. Logits are standardised per feature, after each member's
-    own constant is removed. Each network stops where its loss on groups that it did not learn from
-    was the lowest; one that never improves on its start stays it.
+    Each network starts from the members' geometric mean with weights of lowest log loss. Logits are
+    centred per member, and standardised per feature. Training stops early: the epoch of lowest loss
+    on held-out groups is selected, or the start if no epoch is better.
 
     Parameters
     ----------
@@ -36,7 +32,7 @@ class MLPStacker(Combiner):
     hidden : int
         Units of the hidden layer.
     epochs : int
-        At most so many passes.
+        Maximum number of epochs.
     weight_decay : float
 
     References
@@ -123,18 +119,18 @@ class MLPStacker(Combiner):
         return plain, dict(vars(self.networks_))
 
     def restore(self, plain: dict[str, Any], arrays: dict[str, Array]) -> Self:
-        """Take back what `state` gave."""
+        """Restore the values of `state`."""
         super().restore(plain, {})
         self.networks_ = Networks(**arrays)
         return self
 
 
 def inner_stops(labels: Ints, groups: Ints, n_networks: int, seed: int) -> list[tuple[Ints, Ints]]:
-    """Rows to learn from and rows of other groups to stop on, for each network."""
+    """Rows to fit, and rows of other groups for early stopping, for each network."""
     numbered = group_numbers(groups)
     n_splits = min(5, int(numbered.max()) + 1)
     everything = np.arange(len(labels))
-    if n_splits < 2:  # one group: nothing unseen to stop on
+    if n_splits < 2:  # one group: no held-out rows
         return [(everything, everything)] * n_networks
     pairs = []
     for j in range(n_networks):

@@ -1,7 +1,6 @@
-"""The gradients of many small multi-layer perceptrons, written out, and the steps along them.
+"""Explicit gradients of many small multi-layer perceptrons, and AdamW steps.
 
-Arithmetic is shared by all networks, in float32; without a training library there is nothing to
-load. Knows no schedule.
+All networks are computed together, in float32. Does not import torch.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ Light = npt.NDArray[np.float32]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Weights:
-    """What is trained: `w1` (K, F, H), `b1` (K, 1, H), `w2` (K, H, C), `b2` (K, 1, C), float32.
+    """Trained weights: `w1` (K, F, H), `b1` (K, 1, H), `w2` (K, H, C), `b2` (K, 1, C), float32.
 
     The arrays are changed in place.
     """
@@ -30,7 +29,7 @@ class Weights:
 
     @staticmethod
     def start(w1: Light, n_classes: int) -> Weights:
-        """A first layer, and zeros: the network corrects nothing yet."""
+        """The weights before training: `w1`, and zeros, so that the correction is 0."""
         n_networks, _, hidden = w1.shape
         shapes = ((1, hidden), (hidden, n_classes), (1, n_classes))
         return Weights(w1, *(np.zeros((n_networks, *shape), np.float32) for shape in shapes))
@@ -49,7 +48,7 @@ class Weights:
         return Weights(*(one[networks] for one in self.arrays()))
 
     def replace(self, networks: npt.NDArray[np.bool_], source: Weights) -> None:
-        """Take the weights of some networks."""
+        """Replace the weights of some networks."""
         for own, new in zip(self.arrays(), source.arrays(), strict=True):
             own[networks] = new[networks]
 
@@ -61,7 +60,7 @@ class Weights:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Data:
-    """The table, and how each network sees it; rows are (K, B) throughout."""
+    """The table, and the pool and scaling of each network; `rows` are (K, B) in all methods."""
 
     features: Light  # (n_samples, F)
     labels: Ints
@@ -83,7 +82,7 @@ class Data:
     def losses(self, weights: Weights, rows: Ints, share: Array) -> Array:
         """Log loss of each network, samples weighted by `share` (K, B); shape (K,).
 
-        Network by network: the features of all rows of all networks may not fit in memory.
+        Computed one network at a time, because all features may not fit in memory.
         """
         each = [slice(k, k + 1) for k in range(len(rows))]
         parts = [self._take(k)._losses(weights.take(k), rows[k], share[k]) for k in each]
@@ -104,7 +103,7 @@ class Data:
         return np.asarray(-(picked * share).sum(axis=1))
 
     def gradient(self, weights: Weights, rows: Ints) -> Weights:
-        """Of each network's mean log loss over its rows."""
+        """Gradient of each network's mean log loss over its rows."""
         z, hidden, scores = self._forward(weights, rows)
         scores -= scores.max(axis=2, keepdims=True)
         pull = np.exp(scores, out=scores)

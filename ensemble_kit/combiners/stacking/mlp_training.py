@@ -1,7 +1,6 @@
 """Many small multi-layer perceptrons trained as one batched model: one per (fold, seed).
 
-Each network has its own rows, its own order of them and its own early stopping; the arithmetic
-is shared: see `mlp_gradients`. Knows no combiner: features in, weights out.
+Each network has its own rows, order of rows and early stopping. Gradients: see `mlp_gradients`.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from ensemble_kit.errors import DataError
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How the networks are trained: the same for all of them."""
+    """Training settings of all networks."""
 
     hidden: int = 32
     epochs: int = 30
@@ -29,7 +28,7 @@ class Schedule:
     patience: int = 6
 
     def rate(self, epoch: int) -> float:
-        """The learning rate of an epoch, from 1: half a cosine."""
+        """The learning rate of an epoch (counted from 1): half a cosine."""
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / self.epochs))
 
 
@@ -41,7 +40,7 @@ class Networks:
     `pool . x` is their sum under the weights of a network, which it corrects.
 
     Shapes: `pool` (K, n_members); `mean, scale` (K, F); `w1` (K, F, H); `b1` (K, H); `w2` (K, H, C); `b2` (K, C);
-    `best_epoch` (K,), 0 where training never beat the start.
+    `best_epoch` (K,), 0 if no epoch was better than the start.
     """
 
     pool: Array
@@ -85,17 +84,17 @@ def train_batched(
 ) -> Networks:
     """Train one network per entry of `fit_rows`.
 
-    The last layer starts at zero, so every network starts as the members' geometric mean under the
-    weights of least log loss on its `fit_rows`, and is kept at the epoch whose loss on its
-    `stop_rows` was the lowest, the start included.
+    The last layer starts at zero, so every network starts as the members' geometric mean with the
+    weights of lowest log loss on its `fit_rows`. The epoch of lowest loss on its `stop_rows` is
+    selected, including the start.
 
     Parameters
     ----------
     features : array, shape (n_samples, n_features)
-        First the members' log-probabilities, n_members * n_classes columns; then anything.
+        The members' log-probabilities (n_members * n_classes columns), then other features.
     labels : array of int, shape (n_samples,)
     fit_rows, stop_rows : list of K integer arrays
-        Rows to learn from, and rows of other groups that decide when to stop.
+        Rows to fit, and rows of other groups for early stopping.
     seeds : list of K int
 
     Raises
@@ -137,7 +136,7 @@ def _trained(
         order = _epoch_order(fit_rows, n_steps, schedule.batch_size, rngs)
         for step in range(n_steps):
             optimizer.step(weights, data.gradient(weights, order[:, step]), rate)
-        # After each epoch: keep the networks whose loss on unseen groups fell.
+        # Select this epoch for the networks whose loss on held-out groups fell.
         now = data.losses(weights, stop, stop_share)
         better = now < best_loss - 1e-7
         best.replace(better, weights)
@@ -168,7 +167,7 @@ def _padded(rows: list[Ints]) -> tuple[Ints, Array]:
 def _epoch_order(
     fit_rows: list[Ints], n_steps: int, batch_size: int, rngs: list[np.random.Generator]
 ) -> Ints:
-    """Shuffled rows of each network, shape (K, n_steps, B); shorter lists go round again."""
+    """Shuffled rows of each network, shape (K, n_steps, B); shorter lists are repeated."""
     size = min(batch_size, max(map(len, fit_rows)))
     return np.stack(
         [

@@ -1,7 +1,7 @@
-"""The directions in which some rows differ the most; labels are never looked at.
+"""Principal components by subspace iteration, which is fast for few components of many columns.
 
 Halko, N., Martinsson, P.-G., & Tropp, J. A. (2011). Finding structure with randomness. SIAM Review
-53(2), 217-288: a subspace iteration, since features are wide and few components are wanted.
+53(2), 217-288.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def principal_axes(rows: Array, n_components: int, *, seed: int = 0) -> tuple[Ar
     ----------
     rows : array of float64, shape (n_rows, n_columns)
     n_components : int
-        At most so many axes; no more than there are columns, or rows less one.
+        Maximum number of axes; there are at most n_columns and n_rows - 1.
 
     Returns
     -------

@@ -1,7 +1,4 @@
-"""The MLP of a published ensemble: dense layers over all members' pooled features, without their logits.
-
-Does not know how the network is trained: see `dense_network`.
-"""
+"""The MLP of a published ensemble: dense layers over all members' pooled features, without logits."""
 
 from __future__ import annotations
 
@@ -19,16 +16,16 @@ from ensemble_kit.seeding import derive_seed
 class PooledMLP(FeatureCombiner):
     """Batch normalisation, dropout .2, dense layers of 128, 32 and n_classes on pooled features.
 
-    The layers are those of a published ensemble of ten EfficientNets. It is here to be compared
-    with: it has many weights, no early stopping, and is never replaced by the mean. The publication
-    learns from features of images that its members were trained on. Here each fold's models have a
-    network of their own, which learns from the held-out images of that fold, as for `FeatureMLP`.
+    The layers are those of a published ensemble of ten EfficientNets. It is included for comparison:
+    it has many weights, no early stopping, and is never replaced by the mean. The publication uses
+    features of images that its members were trained on. Here the models of each fold have their own
+    network, fitted to the held-out images of that fold, as in `FeatureMLP`.
 
     Parameters
     ----------
     seed : int
     epochs : int
-        Passes over the rows.
+        Number of epochs.
     learning_rate : float
 
     References
@@ -41,9 +38,9 @@ class PooledMLP(FeatureCombiner):
     >>> rng = np.random.default_rng(0)
     >>> labels, fold = np.arange(80) % 2, np.arange(80) // 40
     >>> logits = rng.normal(size=(80, 3, 2))
-    >>> seen = [rng.normal(size=(80, 1, 6)) + labels[:, None, None] for _ in range(3)]
-    >>> kept = PooledFeatures(tuple(seen), fold[:, None])
-    >>> PooledMLP(epochs=3).fit(logits, labels, features=kept).predict_proba(logits, kept).shape
+    >>> values = [rng.normal(size=(80, 1, 6)) + labels[:, None, None] for _ in range(3)]
+    >>> pooled = PooledFeatures(tuple(values), fold[:, None])
+    >>> PooledMLP(epochs=3).fit(logits, labels, features=pooled).predict_proba(logits, pooled).shape
     (80, 2)
     """
 
@@ -57,7 +54,7 @@ class PooledMLP(FeatureCombiner):
 
     @property
     def can_fall_back(self) -> bool:
-        """No: what is compared with must stay what it is."""
+        """False: a published method is evaluated unchanged."""
         return False
 
     def _fit_on(self, logits: Array, labels: Ints, groups: Ints, features: PooledFeatures) -> None:
@@ -94,7 +91,7 @@ class PooledMLP(FeatureCombiner):
         return plain, arrays
 
     def restore(self, plain: dict[str, Any], arrays: dict[str, Array]) -> Self:
-        """Take back what `state` gave."""
+        """Restore the values of `state`."""
         super().restore(plain, {})
         self.spaces_ = arrays["spaces"]
         n = len(self.hidden) + 1

@@ -1,6 +1,6 @@
-"""A stack of two layers: the answers of several combiners join the members, and are combined.
+"""A stack of two layers: the members and the predictions of several combiners are combined.
 
-The upper layer learns from answers to inner group folds that the lower one did not learn from.
+The upper layer is fitted to predictions of the lower layer that are cross-fitted over inner folds.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from ensemble_kit.predictions.method_predictions import Combined
 
 
 class TwoLayerStack(Combiner):
-    """Members, ridge, class-wise weights and greedy selection, weighed on the simplex.
+    """Members, mean, ridge, class-wise weights and greedy selection, combined by simplex weights.
 
     Parameters
     ----------
     keep_members : bool
-        Whether the members stand beside the lower combiners in the upper layer.
+        Whether the members are inputs of the upper layer, beside the lower combiners.
 
     References
     ----------
@@ -78,7 +78,7 @@ class TwoLayerStack(Combiner):
         return plain, arrays
 
     def restore(self, plain: dict[str, Any], arrays: dict[str, Array]) -> Self:
-        """Take back what `state` gave."""
+        """Restore the values of `state`."""
         super().restore(plain, arrays)
         lower, upper = self._lower(), SimplexWeights()
         parts: list[Combiner] = [*lower, upper]

@@ -1,7 +1,7 @@
-"""The loss of a mean of members if one more joins: fast, for losses that need little.
+"""The loss of a mean of members after adding each member, with fast paths for common losses.
 
-Log loss needs each member's probability of the true class only, accuracy only the samples whose
-margin one more member can turn. Picks nothing.
+Log loss needs only each member's probability of the true class. Accuracy needs only the samples
+whose predicted class can change.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array, Ints
 
 SMALLEST_PROBA = 1e-15
-# So many factors of at least 1e-15 still multiply to a normal number.
+# The product of this many factors of at least 1e-15 is a normal number.
 FACTORS = 16
 BLOCK_COLUMNS = 1024
 BLOCK_ELEMENTS = 1 << 16
 NEVER = 1 << 40
-# What rounding may add to a lead with one pick, and to a count of picks.
+# Rounding error of a lead after one pick, and of a number of picks.
 DRIFT = 1e-12
 SLACK = 1e-9
 
 
 class LogLoss:
-    """Mean log loss of the picks' mean, if one more member joins.
+    """Mean log loss of the mean of the picks, after adding each member.
 
-    Logarithms are taken of products of 16 probabilities, so that the step is adds and multiplies.
+    The logarithm is taken of products of 16 probabilities, which is faster.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class LogLoss:
     def __init__(self, of_truth: Array) -> None:
         n_members, self.n_samples = of_truth.shape[0], of_truth.shape[1]
         n_columns = -(-self.n_samples // FACTORS)
-        padded = np.ones((n_members, FACTORS * n_columns))  # a 1 keeps its logarithm known
+        padded = np.ones((n_members, FACTORS * n_columns))  # padding of 1, whose logarithm is known
         padded[:, : self.n_samples] = of_truth
         np.maximum(padded, SMALLEST_PROBA, out=padded)
         n_padding = FACTORS * n_columns - self.n_samples
@@ -64,7 +64,7 @@ class LogLoss:
             np.log(products, out=products)
             total += products.sum(axis=1)
         size = np.log(self._n_picked + 1.0)
-        # Padding holds sums of ones; the mean divides every factor by the number of picks.
+        # Padding has sums of ones; the mean divides every factor by the number of picks.
         return size - (total - self._padding * size) / self.n_samples
 
     def add(self, member: int) -> None:
@@ -75,12 +75,11 @@ class LogLoss:
 
 
 class ErrorRate:
-    """Weighted share of errors of the picks' mean, if one more member joins.
+    """Weighted share of errors of the mean of the picks, after adding each member.
 
-    A sample is right while its true class leads every rival, and the members themselves bound
-    what one pick can change of each lead. So a sample is not looked at for as many picks as it
-    takes to turn it, and then only against the rivals that may turn it; exact, and most samples
-    are soon left alone.
+    A sample is right if its true class leads every other class (rival). The members bound how much
+    one pick can change each lead. A sample is therefore skipped for as many picks as its leads
+    allow, and then compared only with the rivals that may overtake. The result is exact.
 
     Parameters
     ----------
@@ -92,13 +91,13 @@ class ErrorRate:
 
     def __init__(self, proba: Array, labels: Ints, weights: Array | None = None) -> None:
         n_members, n_samples, n_classes = proba.shape
-        # Members last: a sample's numbers lie together, and every step runs along members.
+        # Members are the last axis: every step runs along members.
         self._proba = np.ascontiguousarray(proba.transpose(1, 2, 0), dtype=np.float64)
         self._by_member, self._labels = proba, labels
-        # Equal weights are counted in whole samples, so that level members are level exactly.
+        # Equal weights are counted in whole samples, so that ties are exact.
         self._weights = np.ones(n_samples) if weights is None else weights
         self._unit = 1.0 / n_samples if weights is None else 1.0
-        # 1 / the most that one pick can take from, or add to, the lead of truth on each class.
+        # 1 / the most that one pick can take from, or add to, the lead over each class.
         self._per_loss, self._per_gain = np.empty((2, n_samples, n_classes))
         self._total = np.zeros(n_members)
         step = max(1, BLOCK_ELEMENTS // self._proba[0].size)
@@ -111,14 +110,14 @@ class ErrorRate:
         self._n_picked = 0
 
     def _bound(self, rows: slice) -> None:
-        """What one pick can change of each lead of these samples, and each member's own errors."""
+        """Bounds of the change of each lead by one pick, and each member's own errors."""
         block = np.ascontiguousarray(self._proba[rows].transpose(1, 2, 0))
         labels, at = self._labels[rows], np.arange(block.shape[2])
         lead = block[labels, :, at].T - block  # (n_classes, n_members, n_rows)
         self._per_loss[rows] = (1 / (DRIFT - np.minimum(lead.min(axis=1), 0))).T
         self._per_gain[rows] = (1 / (DRIFT + np.maximum(lead.max(axis=1), 0))).T
         wrong = (lead < 0).any(axis=0)
-        if np.count_nonzero(lead) < lead.size - wrong.size:  # level: the first class leads
+        if np.count_nonzero(lead) < lead.size - wrong.size:  # a tie: the first class leads
             first = np.arange(len(lead))[:, None] < labels
             wrong |= ((lead == 0) & first[:, None]).any(axis=0)
         self._total += np.einsum("mi,i->m", wrong, self._weights[rows])
@@ -127,7 +126,7 @@ class ErrorRate:
         """The loss after adding each member, shape (n_members,)."""
         if not self._n_picked:
             return self._total * self._unit
-        # By einsum: BLAS would wake its threads for a few microseconds of work each time.
+        # einsum, because BLAS would start its threads for a few microseconds of work.
         total = np.full(len(self._total), np.einsum("i,i->", self._weights, self._wrong))
         for rows, near in self._near:
             weights = self._weights[rows]
@@ -138,14 +137,14 @@ class ErrorRate:
     def _wrong_with_each(self, rows: Ints, near: npt.NDArray[np.bool_]) -> Array:
         """Whether each sample is wrong after adding each member, shape (n_rows, n_members).
 
-        `near` (n_rows, n_classes) tells the rivals that may lead then: at least one a sample.
+        `near` (n_rows, n_classes) marks the rivals that may lead then, at least one per sample.
         """
         labels, (of_row, rivals) = self._labels[rows], np.nonzero(near)
         own = self._mixed(rows, labels)
         counts = np.bincount(of_row, minlength=len(rows))
         first = np.cumsum(counts) - counts
         wrong = np.zeros(own.shape, dtype=bool)
-        for k in range(int(counts.max())):  # the k-th rival of all samples that have so many
+        for k in range(int(counts.max())):  # the k-th rival of each sample that has one
             at = np.flatnonzero(counts > k)
             classes, truth = rivals[first[at] + k], own.take(at, axis=0)
             mixed = self._mixed(rows[at], classes)
@@ -164,7 +163,7 @@ class ErrorRate:
         return mixed
 
     def add(self, member: int) -> None:
-        """Pick a member, and put off the samples that it left too far from turning."""
+        """Pick a member, and update the samples whose predicted class may have changed."""
         self._n_picked += 1
         self._sum += self._by_member[member]
         due = np.flatnonzero(self._look_again <= self._n_picked)
@@ -174,18 +173,18 @@ class ErrorRate:
             self._look(due[start : start + step])
 
     def _look(self, rows: Ints) -> None:
-        """Which samples are wrong now, and when each may turn."""
+        """Update which samples are wrong, and after how many picks each may change."""
         labels, at = self._labels[rows], np.arange(len(rows))
         sums = np.ascontiguousarray(self._sum.take(rows, axis=0).T)  # (n_classes, n_rows)
         lead = sums[labels, at] - sums
         lead[labels, at] = np.inf
-        wrong = (lead < 0).any(axis=0)  # level samples are looked at next time, whatever they are
+        wrong = (lead < 0).any(axis=0)  # ties are checked again at the next pick
         self._wrong[rows] = wrong
-        # Ahead by 2.3 and losing at most 1 a pick: the third pick from now may turn it.
+        # A lead of 2.3 that loses at most 1 per pick can be lost at the third pick from now.
         losing = lead * self._per_loss.take(rows, axis=0).T
         picks = losing.min(axis=0)
         behind = np.flatnonzero(wrong)
-        # Where a sample is wrong, only the true class past every rival can change the count.
+        # A wrong sample becomes right only if its true class overtakes every rival.
         picks[behind] = -(lead[:, behind] * self._per_gain[rows[behind]].T).min(axis=0)
         later = np.ceil(picks - SLACK).clip(1, NEVER).astype(np.int64) - 1
         self._look_again[rows] = self._n_picked + later
@@ -195,13 +194,13 @@ class ErrorRate:
 
 
 class AnyLoss:
-    """Any loss of a mixture, evaluated in full for each member: slow and general.
+    """Any loss of mean probabilities, computed in full for each member: slow and general.
 
     Parameters
     ----------
     proba : array, shape (n_members, n_samples, n_classes)
     loss : callable
-        Of a mixture (n_samples, n_classes); lower is better.
+        Loss of mean probabilities (n_samples, n_classes); lower is better.
     """
 
     def __init__(self, proba: Array, loss: Callable[[Array], float]) -> None:

@@ -1,7 +1,4 @@
-"""Greedy ensemble selection with replacement: the picks, and what they may cost.
-
-What each pick would lose is in `losses`. Knows no combiner and no groups.
-"""
+"""Greedy ensemble selection with replacement: the picks, and limits on them."""
 
 from __future__ import annotations
 
@@ -35,12 +32,13 @@ class Picks:
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
-    """What the different members picked may cost together, and how many they may be.
+    """Limits on the different members of the picks.
 
     Parameters
     ----------
     costs : tuple of float, shape (n_members,)
     budget : float
+        Largest total cost.
     max_members : int
     """
 
@@ -49,7 +47,7 @@ class Limit:
     max_members: int
 
     def allowed(self, order: list[int]) -> npt.NDArray[np.bool_]:
-        """Which members may be picked next, shape (n_members,); those picked always may.
+        """Which members may be picked next, shape (n_members,); picked members always may.
 
         Examples
         --------
@@ -77,19 +75,17 @@ def pick(
 ) -> Picks:
     """Add, `n_picks` times, the member that lowers the loss of the mean the most.
 
-    Losses count to 6 decimals; of level members one already picked is preferred, so that the
-    ensemble stays small, then a seeded draw decides. These are AutoGluon's rules, so that picks
-    can be compared.
+    Losses are rounded to 6 decimals. Of tied members, one that was picked before is preferred, which
+    keeps the ensemble small; then a seeded draw decides. These are the rules of AutoGluon.
 
     Parameters
     ----------
     loss : LogLoss, ErrorRate or AnyLoss
     n_picks : int
     n_first : int
-        Start from so many of the best members, best first (Caruana's sorted initialisation).
+        Number of best members to start from, best first (Caruana's sorted initialisation).
     seed : int
     limit : Limit, optional
-        Members that it does not allow any more are not picked.
 
     References
     ----------
@@ -124,6 +120,6 @@ def pick(
 
 
 def _choose(scores: Array, order: list[int], rng: np.random.RandomState) -> int:
-    level = np.flatnonzero(np.isclose(scores, scores.min(), atol=0, rtol=1e-12))
-    used = [m for m in level.tolist() if m in set(order)]
-    return int(rng.choice(used if len(level) > 1 and used else level))
+    tied = np.flatnonzero(np.isclose(scores, scores.min(), atol=0, rtol=1e-12))
+    used = [m for m in tied.tolist() if m in set(order)]
+    return int(rng.choice(used if len(tied) > 1 and used else tied))

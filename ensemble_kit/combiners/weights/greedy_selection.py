@@ -1,7 +1,4 @@
-"""Greedy selection: a weighted mean of the members that help, weights from repeated picks.
-
-The picking itself is in `greedy`.
-"""
+"""Greedy selection: a weighted mean of members, with weights from repeated picks."""
 
 from __future__ import annotations
 
@@ -18,28 +15,28 @@ from ensemble_kit.seeding import derive_seed, generator
 
 
 class GreedySelection(WeightedMean):
-    """Mean of members picked greedily with replacement (Caruana 2004), best prefix kept.
+    """Mean of members picked greedily with replacement (Caruana 2004), up to the lowest loss.
 
     Parameters
     ----------
     metric : str
-        Any name of the registry of metrics of which more, or less, is better. Log loss, accuracy
-        and balanced accuracy have exact fast paths. Any other one (AUROC, macro F1, MCC, quadratic
-        weighted kappa, ...) is computed in full for every member at every pick, a hundred times as
-        long: of 20 members and 100,000 rows a third of a second a pick.
+        Any metric where higher, or lower, is always better. Log loss, accuracy and balanced accuracy
+        are fast. Other metrics (AUROC, macro F1, MCC, quadratic weighted kappa, ...) are computed in
+        full for every member at every pick: a third of a second per pick for 20 members and 100,000
+        rows, about a hundred times as long.
     n_picks : int
     n_first : int
-        Start from so many of the best members (sorted initialisation).
+        Number of best members to start from (sorted initialisation).
     n_bags : int
-        Repeat on so many resamples of whole groups and average the weights; 0 for none.
+        Number of resamples of whole groups over which weights are averaged; 0: no resampling.
     max_members : int, optional
-        Pick at most so many different members.
+        Largest number of different members.
     costs : tuple of float, shape (n_members,), optional
-        What each member costs at inference, in any unit.
+        Inference cost of each member, in any unit.
     budget : float, optional
-        What the different members picked may cost together.
+        Largest total cost of the different members.
     error_costs : tuple of tuples of float, shape (n_classes, n_classes), optional
-        What errors cost, true class by answer: for the metric `expected_cost`.
+        Costs of errors, true class by predicted class, for the metric `expected_cost`.
     seed : int
 
     References
@@ -80,7 +77,7 @@ class GreedySelection(WeightedMean):
 
     @property
     def can_fall_back(self) -> bool:
-        """Not under a limit: the mean of all members would break it."""
+        """Whether there is no limit: the mean of all members would exceed it."""
         return self.max_members is None and self.budget is None
 
     def _fit(self, logits: Array, labels: Ints, groups: Ints) -> None:
@@ -160,11 +157,11 @@ def _group_resample(groups: Ints, rng: np.random.Generator) -> Ints:
 
 
 def _heaviest(weights: Array, limit: Limit) -> Array:
-    """The members of most weight that the limit allows together: bags may have picked others."""
-    kept: list[int] = []
+    """Weights of the heaviest members within the limit; several bags together may exceed it."""
+    used: list[int] = []
     for m in np.argsort(-weights, kind="stable").tolist():
-        if weights[m] > 0 and limit.allowed(kept)[m]:
-            kept.append(m)
+        if weights[m] > 0 and limit.allowed(used)[m]:
+            used.append(m)
     out = np.zeros_like(weights)
-    out[kept] = weights[kept]
+    out[used] = weights[used]
     return np.asarray(out / out.sum())

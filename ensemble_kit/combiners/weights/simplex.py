@@ -1,6 +1,6 @@
-"""Weights fitted to optimality: one a member on the simplex, or one a member and class.
+"""Weights of lowest log loss: one per member on the simplex, or one per member and class.
 
-Both minimise log loss and are convex, so that the answer does not depend on the start.
+Both problems are convex, so the solution does not depend on the start.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class SimplexWeights(WeightedMean):
 
 
 def simplex_weights(of_truth: Array, tolerance: float = 1e-7) -> tuple[Array, float]:
-    """Weights w that maximise the mean of log(of_truth @ w), and how far from the best at most.
+    """Weights w that maximise the mean of log(of_truth @ w), and a bound of the distance from the maximum.
 
     Parameters
     ----------
     of_truth : array, shape (n_samples, n_members)
-        Positive: each member's probability of the true class.
+        Each member's probability of the true class; positive.
     """
     n_samples, n_members = of_truth.shape
     w, barrier = np.full(n_members, 1.0 / n_members), 1e-2
@@ -76,7 +76,7 @@ def simplex_weights(of_truth: Array, tolerance: float = 1e-7) -> tuple[Array, fl
 
 
 def _equality_newton(hessian: Array, gradient: Array) -> Array:
-    """The Newton step that keeps the sum of the weights."""
+    """The Newton step that does not change the sum of the weights."""
     solved = np.linalg.lstsq(
         hessian, np.stack([gradient, np.ones(len(gradient))], axis=1), rcond=None
     )[0]
@@ -85,14 +85,14 @@ def _equality_newton(hessian: Array, gradient: Array) -> Array:
 
 
 class ClasswiseWeights(Combiner):
-    """Softmax of a weighted sum of the members' log-probabilities, one weight a member and class.
+    """Softmax of a weighted sum of the members' log-probabilities, one weight per member and class.
 
-    Weights are non-negative; a ridge draws them to 1 / n_members, the geometric mean.
+    Weights are non-negative. A penalty shrinks them to 1 / n_members, the geometric mean.
 
     Parameters
     ----------
     ridge : float
-        Strength per sample-sized unit: the penalty is ridge times the squared distance.
+        The penalty is ridge times the squared distance, added to the mean log loss.
 
     Examples
     --------

@@ -22,14 +22,14 @@ def weighted_mean_proba(logits: Array, weights: Array) -> Array:
 
 
 class WeightedMean(Combiner):
-    """Base of combiners that fit `weights_`, of shape (n_members,), not negative."""
+    """Base of combiners that fit non-negative `weights_`, shape (n_members,)."""
 
     is_fitted_to_labels = True
     weights_: Array
 
     @property
     def leaves_members_out(self) -> bool:
-        """Yes: the weights are renormalised over the other members."""
+        """True: the weights are renormalised over the other members."""
         return True
 
     def _combine(self, logits: Array) -> Combined:
