@@ -107,8 +107,8 @@ def _aurc(labels: Ints, proba: Array, predicted: Ints | None = None) -> float:
 
 def _without_costs(confusion: Confusion) -> Array:  # noqa: ARG001
     raise UsageError(
-        "The metric expected_cost was asked for without costs",
-        "it needs a cost table",
+        "The metric expected_cost needs a cost table",
+        "no costs were given",
         "Add --costs costs.csv",
     )
 

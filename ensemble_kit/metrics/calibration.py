@@ -23,7 +23,7 @@ def bins_equal_width(confidence: Array) -> npt.NDArray[np.int64]:
 
 
 def bins_equal_mass(confidence: Array) -> npt.NDArray[np.int64]:
-    """The bin of each confidence, edges at its quantiles; equal confidences share a bin."""
+    """The bin of each confidence, edges at its quantiles; equal confidences are in the same bin."""
     if not len(confidence):
         return np.zeros(0, dtype=np.int64)
     edges = np.quantile(confidence, np.arange(1, N_BINS) / N_BINS)
@@ -36,7 +36,7 @@ def mass_bins_without(
     groups: npt.NDArray[np.int64],
     blocks: Sequence[npt.NDArray[np.int64]],
 ) -> Array:
-    """Bins of equal mass without each block of groups, their edges drawn again; (n_blocks, 3, N_BINS).
+    """Bins of equal mass without each block of groups, with new edges; (n_blocks, 3, N_BINS).
 
     Parameters
     ----------
@@ -51,21 +51,21 @@ def mass_bins_without(
     before = _with_zero(np.cumsum(values, axis=1))
     out = np.zeros((len(blocks), 3, N_BINS))
     for row, removed in zip(out, _rows_of(groups[order], blocks), strict=True):
-        n_kept = n - len(removed)
-        if not n_kept:
+        n_left = n - len(removed)
+        if not n_left:
             continue
         # The remaining row k is row k + (number of removed rows before it).
         shift = removed - np.arange(len(removed))
-        at = np.arange(1, N_BINS) / N_BINS * (n_kept - 1)
+        at = np.arange(1, N_BINS) / N_BINS * (n_left - 1)
         low = at.astype(np.int64)
         first, second = (
             confidence[k + np.searchsorted(shift, k, side="right")]
-            for k in (low, np.minimum(low + 1, n_kept - 1))
+            for k in (low, np.minimum(low + 1, n_left - 1))
         )
         edges = first + (at - low) * (second - first)
         ends = np.append(np.searchsorted(confidence, edges, side="right"), n)
-        gone = _with_zero(np.cumsum(values[:, removed], axis=1))
-        sums = before[:, ends] - gone[:, np.searchsorted(removed, ends, side="left")]
+        removed_before = _with_zero(np.cumsum(values[:, removed], axis=1))
+        sums = before[:, ends] - removed_before[:, np.searchsorted(removed, ends, side="left")]
         row[:] = np.diff(sums, axis=1, prepend=0.0)
     return out
 
@@ -115,7 +115,7 @@ def debiased_calibration_error(bins: Array) -> Array:
 
 
 def reliability_table(bins: Array) -> Array:
-    """Rows (count, mean confidence, hit rate) of the bins in use, shape (n_used, 3)."""
+    """Rows (count, mean confidence, hit rate) of the nonempty bins, shape (n_used, 3)."""
     used = bins[0] > 0
     return np.stack(
         [bins[0, used], bins[1, used] / bins[0, used], bins[2, used] / bins[0, used]], axis=1

@@ -1,7 +1,7 @@
 """Logistic recalibration: one slope on log-probabilities, and an intercept per class but the first.
 
-Newton's method on a convex loss. With a slope of 1 and two classes, the intercept alone is
-calibration in the large.
+Fitted by Newton's method. With a slope of 1 and two classes, the intercept alone is calibration in
+the large.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Recalibration:
     scores : array, shape (n_samples, n_present)
         Log-probabilities of the classes among the labels, divided by their `spread`.
     labels : array of int, shape (n_samples,)
-        Numbered over those classes.
+        Numbers of these classes.
     parameters : array, shape (n_present,)
         Maximum-likelihood slope (on those scores) and intercepts.
     spread : float
@@ -53,10 +53,10 @@ class Recalibration:
 
 
 def recalibration(labels: Ints, proba: Array) -> Recalibration | None:
-    """The maximum-likelihood fit, or None if it does not exist.
+    """The maximum-likelihood fit; None if it does not exist.
 
-    It does not exist with one class, with constant scores, and with scores that separate the
-    classes without an error: then any larger slope has a higher likelihood.
+    It does not exist for one class, for constant scores, and for scores that separate the classes
+    perfectly (a larger slope always has a higher likelihood).
 
     Parameters
     ----------
@@ -107,31 +107,31 @@ def slopes_without(labels: Ints, proba: Array, groups: Ints, blocks: Sequence[In
     block_of = np.full(int(groups.max(initial=0)) + 1, -1)
     for b, block in enumerate(blocks):
         block_of[block] = b
-    kept = block_of[groups] != np.arange(len(blocks))[:, None]
+    used = block_of[groups] != np.arange(len(blocks))[:, None]
     n_present = fit.scores.shape[1]
     if n_present == 2:
-        out[:] = _slopes_of_two(fit, kept)
+        out[:] = _slopes_of_two(fit, used)
     for b in np.flatnonzero(np.isnan(out)).tolist():
-        rows = kept[b]
+        rows = used[b]
         one = recalibration(labels[rows], proba[rows])
         if one is not None and one.scores.shape[1] == n_present:
             out[b] = one.slope
     return out
 
 
-def _slopes_of_two(fit: Recalibration, kept: npt.NDArray[np.bool_]) -> Array:
+def _slopes_of_two(fit: Recalibration, used: npt.NDArray[np.bool_]) -> Array:
     """Slopes for two classes by a few Newton steps from the whole fit; NaN if these do not converge."""
     x = np.stack([fit.scores[:, 1] - fit.scores[:, 0], np.ones(len(fit.labels))])
     products = np.stack([x[0] * x[0], x[0], x[1]])
     n_at_once = max(1, CHUNK // len(fit.labels))
     parts = []
-    for start in range(0, len(kept), n_at_once):
-        used = kept[start : start + n_at_once].astype(np.float64)
-        at = np.tile(fit.parameters, (len(used), 1))
+    for start in range(0, len(used), n_at_once):
+        weight = used[start : start + n_at_once].astype(np.float64)
+        at = np.tile(fit.parameters, (len(weight), 1))
         for _ in range(N_FEW_STEPS):
             chance = _logistic(at @ x)
-            first = (used * (chance - fit.labels)) @ x.T
-            aa, ab, bb = ((used * chance * (1.0 - chance)) @ products.T).T
+            first = (weight * (chance - fit.labels)) @ x.T
+            aa, ab, bb = ((weight * chance * (1.0 - chance)) @ products.T).T
             flat = aa * bb - ab**2 < SMALLEST_CURVATURE * np.maximum(aa, bb) * len(fit.labels)
             below = np.where(flat, np.nan, aa * bb - ab**2)
             step = np.stack(
@@ -159,8 +159,8 @@ def intercepts_under(positive: npt.NDArray[np.bool_], chance: Array, weights: Ar
     Returns
     -------
     array, shape (n_weightings,)
-        0 is calibrated in the large; above 0 the probabilities are too low on average. Probabilities
-        of exactly 0 and 1 stay as they are. NaN if no shift fits, e.g. if all samples are positive.
+        0: calibrated in the large. Above 0: the probabilities are too low on average. Probabilities
+        of exactly 0 and 1 do not change. NaN if no shift fits, e.g. if all samples are positive.
 
     References
     ----------
@@ -197,8 +197,8 @@ def _intercepts(observed: Array, offset: Array, weights: Array) -> Array:
         if np.abs(step).max(initial=0.0) < SMALLEST_STEP:
             break
     # Jackknife weights have rounding errors, so counts are compared with a tolerance.
-    room = 1e-9 * (1.0 + total)
-    defined = (observed > room) & (observed < total - room) & (np.abs(step) < SMALLEST_STEP)
+    slack = 1e-9 * (1.0 + total)
+    defined = (observed > slack) & (observed < total - slack) & (np.abs(step) < SMALLEST_STEP)
     return np.where(defined, at, np.nan)
 
 

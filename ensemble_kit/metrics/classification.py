@@ -1,7 +1,7 @@
 """Metrics of confusion matrices (..., n_classes, n_classes), true by predicted class.
 
-Leading axes (resamples) stay. Macro metrics are means over the classes that are present among the
-labels. Matrices are given in full or as `Confusion`.
+Leading axes (resamples) are preserved. Macro metrics are means over the classes among the labels.
+Matrices are given in full or as `Confusion`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Confusion matrices of resamples of groups, stored as sums per class and as sparse cells.
 
-Each sample is one cell of its group's matrix. So memory grows with the number of samples, and not
-with the number of groups times the squared number of classes.
+Memory grows with the number of samples, not with the number of groups times the squared number of
+classes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_FULL = 1 << 22
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Confusion:
-    """Confusion matrices with any leading axes; metrics use the sums per class if these are sufficient.
+    """Confusion matrices with any leading axes.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Confusion:
 
     @staticmethod
     def of(matrices: Confusion | npt.ArrayLike) -> Confusion:
-        """Matrices given in full, shape (..., n_classes, n_classes)."""
+        """From matrices in full, shape (..., n_classes, n_classes)."""
         if isinstance(matrices, Confusion):
             return matrices
         full = np.asarray(matrices, dtype=np.float64)
@@ -97,7 +97,7 @@ class GroupConfusions:
             Numbered `0 .. n_groups - 1`.
         """
         n_groups = int(groups.max()) + 1
-        rows, columns, share = _shared_out(labels, predicted, n_classes)
+        rows, columns, share = _entries(labels, predicted, n_classes)
         right = np.flatnonzero(predicted == labels)
         margin_rows = groups[np.concatenate([right, np.arange(len(labels)), rows])]
         margins = np.concatenate([labels[right], n_classes + labels, 2 * n_classes + columns])
@@ -135,7 +135,7 @@ def _column(table: Any, column: int) -> Array:
     return np.asarray(one.toarray() if sparse.issparse(one) else one, dtype=np.float64).ravel()
 
 
-def _shared_out(labels: Ints, predicted: Ints, n_classes: int) -> tuple[Ints, Ints, Array]:
+def _entries(labels: Ints, predicted: Ints, n_classes: int) -> tuple[Ints, Ints, Array]:
     """Sample, predicted class, and share of the sample; an abstention has one entry per wrong class."""
     decided, abstained = np.flatnonzero(predicted >= 0), np.flatnonzero(predicted < 0)
     # The wrong classes of true class t: t + 1, t + 2, ..., modulo the number of classes.

@@ -45,7 +45,7 @@ class CostMatrix:
         Raises
         ------
         DataError
-            The costs are of other classes.
+            The costs have other classes.
         """
         lacking = [name for name in class_names if name not in self.class_names]
         unknown = [name for name in self.class_names if name not in class_names]
@@ -153,15 +153,15 @@ def _cost(value: Any, source: Path, true: str, prediction: str) -> float:
 
 
 def least_cost(combined: Some, costs: Array) -> Some:
-    """The same probabilities, decided for the class of least expected cost.
+    """The same probabilities, with the class of least expected cost as the predicted class.
 
-    Of classes with equal cost the last one is taken, and counted as a tie. Abstentions stay.
+    Of classes with equal cost, the last is predicted and counted as a tie. Abstentions do not change.
 
     Parameters
     ----------
     combined : Combined
     costs : array, shape (n_classes, n_classes)
-        True class by answer.
+        True class by predicted class.
 
     References
     ----------

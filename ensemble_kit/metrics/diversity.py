@@ -1,7 +1,4 @@
-"""How differently the members err: pairwise agreement, and what averaging gains from it.
-
-Inputs are (n_samples, n_members) of correct or wrong, or probabilities.
-"""
+"""Diversity of members: pairwise agreement of their errors, and the gain of averaging."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Metrics of ordinal classes (0 < 1+ < 2+ < 3+), from confusion matrices (..., n_classes, n_classes).
 
-Leading axes stay. Neighbouring classes are one step apart.
+Leading axes are preserved. Neighbouring classes are one step apart.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from ensemble_kit.metrics.confusion import Confusion
 
 
 def _distance(confusion: Matrices) -> Array:
-    grade = np.arange(Confusion.of(confusion).found.shape[-1])
-    return np.abs(grade[:, None] - grade[None, :]).astype(np.float64)
+    index = np.arange(Confusion.of(confusion).found.shape[-1])
+    return np.abs(index[:, None] - index[None, :]).astype(np.float64)
 
 
 def quadratic_weighted_kappa(confusion: Matrices) -> Array:

@@ -1,4 +1,4 @@
-"""How well scores rank: area under the ROC curve and average precision, one class against the rest."""
+"""Ranking metrics: area under the ROC curve and average precision, one class against the rest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ def midranks(values: Array) -> Array:
 
 
 def auroc(positive: npt.ArrayLike, scores: npt.ArrayLike) -> float:
-    """Probability that a positive has a higher score than a negative, ties counting half; NaN if one side is empty.
+    """Probability that a positive has a higher score than a negative, ties counting half.
+
+    NaN if there are no positives or no negatives.
 
     Examples
     --------
@@ -46,9 +48,9 @@ def macro_auroc(labels: Ints, proba: Array) -> float:
 
 
 def auroc_placements(positive: npt.NDArray[np.bool_], scores: Array) -> Array:
-    """Each sample's placement: the share of the other side that is ranked correctly against it.
+    """Placement of each sample: the share of the other class that is ranked correctly against it.
 
-    Shape (n_samples,). Their means over positives and over negatives both are the AUROC.
+    Shape (n_samples,). The mean over positives and the mean over negatives are both the AUROC.
 
     References
     ----------
@@ -79,8 +81,9 @@ def auroc_influence(positive: npt.NDArray[np.bool_], scores: Array, groups: Ints
 
 
 def auroc_pairs(positive: npt.NDArray[np.bool_], scores: Array, groups: Ints) -> Array:
-    """Correctly ranked pairs between groups, shape (n_groups, n_groups): positives of the row's group
-    against negatives of the column's. With group weights w the AUROC is w'Aw / w'Nw.
+    """Correctly ranked pairs of a positive of the row's group and a negative of the column's group.
+
+    Shape (n_groups, n_groups). With group weights w the AUROC is w'Aw / w'Nw.
     """
     n_groups = int(groups.max()) + 1
     out = np.zeros((n_groups, n_groups))

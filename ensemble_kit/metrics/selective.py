@@ -21,12 +21,12 @@ def ranked_decisions(
     Examples
     --------
     >>> proba = np.array([[0.8, 0.2], [0.5, 0.5]])
-    >>> right, sure = ranked_decisions(np.array([0, 1]), proba, np.array([0, -1]))
-    >>> right.tolist(), sure.tolist()
+    >>> right, certainty = ranked_decisions(np.array([0, 1]), proba, np.array([0, -1]))
+    >>> right.tolist(), certainty.tolist()
     ([True, False], [0.8, -1.0])
     """
-    sure = np.where(predicted < 0, -1.0, proba[np.arange(len(labels)), predicted])
-    return predicted == labels, sure
+    certainty = np.where(predicted < 0, -1.0, proba[np.arange(len(labels)), predicted])
+    return predicted == labels, certainty
 
 
 def risk_coverage(right: npt.ArrayLike, confidence: npt.ArrayLike) -> Array:
@@ -42,10 +42,12 @@ def risk_coverage(right: npt.ArrayLike, confidence: npt.ArrayLike) -> Array:
     >>> risk_coverage([True, True, False, True], [0.9, 0.8, 0.7, 0.6]).tolist()
     [[0.25, 0.0], [0.5, 0.0], [0.75, 0.3333333333333333], [1.0, 0.25]]
     """
-    hit, sure = np.asarray(right, dtype=np.float64), np.asarray(confidence, dtype=np.float64)
-    order = np.argsort(-sure, kind="stable")
+    hit, certainty = np.asarray(right, dtype=np.float64), np.asarray(confidence, dtype=np.float64)
+    order = np.argsort(-certainty, kind="stable")
     wrong, seen = np.cumsum(1 - hit[order]), np.arange(1, len(hit) + 1)
-    last = np.append(np.diff(sure[order]) != 0, True)  # the end of each run of equal confidences
+    last = np.append(
+        np.diff(certainty[order]) != 0, True
+    )  # the end of each run of equal confidences
     return np.stack([seen[last] / len(hit), wrong[last] / seen[last]], axis=1)
 
 
@@ -59,10 +61,10 @@ def aurc(right: npt.ArrayLike, confidence: npt.ArrayLike) -> float:
     >>> round(aurc([True, True, False, True], [0.9, 0.8, 0.7, 0.6]), 4)
     0.1458
     """
-    hit, sure = np.asarray(right, dtype=np.float64), np.asarray(confidence, dtype=np.float64)
-    _, level = np.unique(-sure, return_inverse=True)
+    hit, certainty = np.asarray(right, dtype=np.float64), np.asarray(confidence, dtype=np.float64)
+    _, level = np.unique(-certainty, return_inverse=True)
     mean_hit = (np.bincount(level, weights=hit) / np.bincount(level))[level]
-    order = np.argsort(-sure, kind="stable")
+    order = np.argsort(-certainty, kind="stable")
     return float((np.cumsum(1 - mean_hit[order]) / np.arange(1, len(hit) + 1)).mean())
 
 
@@ -78,5 +80,5 @@ def coverage_at_error(
     if not len(fine):
         return 0.0, float("inf")
     coverage = float(curve[fine[-1], 0])
-    kept = round(coverage * len(np.asarray(confidence)))
-    return coverage, float(np.sort(np.asarray(confidence, dtype=np.float64))[::-1][kept - 1])
+    n_decided = round(coverage * len(np.asarray(confidence)))
+    return coverage, float(np.sort(np.asarray(confidence, dtype=np.float64))[::-1][n_decided - 1])

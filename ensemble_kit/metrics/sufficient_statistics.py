@@ -1,6 +1,6 @@
-"""Counts and sums that most metrics need, which add up over samples and groups.
+"""Counts and sums over samples, from which most metrics are computed.
 
-Because they add up, the sums of all resamples of the groups are a matrix product.
+The sums of all resamples of the groups are a matrix product.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Sums:
     ----------
     counts : Confusion
         True class by predicted class. An abstention is an error, divided evenly among the wrong
-        classes, so that abstaining improves no metric of decisions.
+        classes, so that an abstention never improves a metric of decisions.
     others : array, shape (..., N_OTHERS)
-        The other sums side by side: n, n_decided, log_loss, brier, and both kinds of bins.
+        The other sums: n, n_decided, log_loss, brier, and both kinds of bins.
 
     References
     ----------
@@ -128,14 +128,14 @@ def sums_by_group(labels: Ints, proba: Array, predicted: Ints, groups: Ints) -> 
     def per_group(weights: Array | None = None) -> Array:
         return np.bincount(groups, weights=weights, minlength=n_groups).astype(np.float64)
 
-    sure, hit = confidence_and_hit(labels, proba, predicted)
+    confidence, hit = confidence_and_hit(labels, proba, predicted)
     columns = [
         per_group(),
         per_group((predicted >= 0).astype(np.float64)),
         per_group(log_loss_per_sample(labels, proba)),
         per_group(brier_per_sample(labels, proba)),
-        _bin_sums(bins_equal_width(sure), sure, hit, groups, n_groups),
-        _bin_sums(bins_equal_mass(sure), sure, hit, groups, n_groups),
+        _bin_sums(bins_equal_width(confidence), confidence, hit, groups, n_groups),
+        _bin_sums(bins_equal_mass(confidence), confidence, hit, groups, n_groups),
     ]
     counts = GroupConfusions.of(labels, predicted, groups, proba.shape[1])
     return GroupSums(counts, np.column_stack(columns))
@@ -144,14 +144,14 @@ def sums_by_group(labels: Ints, proba: Array, predicted: Ints, groups: Ints) -> 
 def confidence_and_hit(labels: Ints, proba: Array, predicted: Ints) -> tuple[Array, Array]:
     """The probability of the decided class, and whether it is correct; (n_samples,) each."""
     rows = np.arange(len(labels))
-    sure, hit = proba[rows, predicted], (predicted == labels).astype(np.float64)
+    confidence, hit = proba[rows, predicted], (predicted == labels).astype(np.float64)
     abstained = predicted < 0
     if abstained.any():
         some = proba[abstained]
-        sure[abstained] = some.max(axis=1)
-        level = some == sure[abstained][:, None]
+        confidence[abstained] = some.max(axis=1)
+        level = some == confidence[abstained][:, None]
         hit[abstained] = level[np.arange(len(some)), labels[abstained]] / level.sum(axis=1)
-    return sure, hit
+    return confidence, hit
 
 
 def _bin_sums(which: Ints, top: Array, hit: Array, groups: Ints, n_groups: int) -> Array:

@@ -1,7 +1,4 @@
-"""Pooled features of a table's logits, with the model that each of them comes from.
-
-Each model has its own feature space. Features of two models are never averaged.
-"""
+"""Pooled features of the rows of a table, with the model that they come from."""
 
 from __future__ import annotations
 
@@ -17,23 +14,23 @@ from ensemble_kit.errors import DataError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PooledFeatures:
-    """What the members' classifiers see of each sample, member by member.
+    """Pooled features of each sample: the input of each member's classifier.
 
-    Each fold's model is another network, and its features are another space: column 7 of fold 0's
-    model has nothing to do with column 7 of fold 1's. So every row names its spaces: an
-    out-of-fold row has one, that of the model which left it out; a test row has all of them.
+    The model of each fold has its own feature space: column 7 of fold 0 is not comparable with column
+    7 of fold 1. An out-of-fold row has features in the space of the model that did not see it; a test
+    row has features in all spaces.
 
     Parameters
     ----------
     values : tuple of arrays of float32, one per member, shape (n_samples, n_spaces, n_features)
-        Members differ in their n_features.
+        `n_features` differs between members.
     spaces : array of int64, shape (n_samples, n_spaces)
         The fold whose models gave `values[m][i, s]`.
 
     Examples
     --------
-    >>> kept = PooledFeatures((np.zeros((3, 1, 5)),), np.array([[0], [0], [1]]))
-    >>> len(kept), kept.take([2]).spaces.tolist()
+    >>> features = PooledFeatures((np.zeros((3, 1, 5)),), np.array([[0], [0], [1]]))
+    >>> len(features), features.take([2]).spaces.tolist()
     (3, [[1]])
     """
 
@@ -52,9 +49,9 @@ class PooledFeatures:
                 "each member needs (n_samples, n_spaces, n_features), with the same spaces for all members",
                 "Take them from a run: run.predictions(features=True)",
             )
-        if any(not np.isfinite(one).all() for one in values):
+        if bad := sum(not np.isfinite(one).all() for one in values):
             raise DataError(
-                "Some pooled features are not finite",
+                f"Pooled features of {bad} of {len(values)} members are not finite",
                 "features must be finite numbers",
                 "Leave out that member, or train it at a lower learning rate",
             )
@@ -67,7 +64,7 @@ class PooledFeatures:
         return len(self.values)
 
     def take(self, rows: npt.ArrayLike) -> PooledFeatures:
-        """The rows named by a boolean mask or by positions."""
+        """The rows of a boolean mask or of positions."""
         rows = np.asarray(rows)
         return PooledFeatures(tuple(one[rows] for one in self.values), self.spaces[rows])
 
@@ -76,7 +73,7 @@ class PooledFeatures:
         return PooledFeatures(tuple(self.values[m] for m in members), self.spaces)
 
     def join(self, other: PooledFeatures) -> PooledFeatures | None:
-        """Both sides' members over the same rows; None where their spaces differ."""
+        """The members of both over the same rows; None if their spaces differ."""
         if not np.array_equal(self.spaces, other.spaces):
             return None
         return PooledFeatures(self.values + other.values, self.spaces)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def joined(ours: Predictions, theirs: Predictions) -> Predictions:
-    """`ours` with the members of `theirs`; refused where a sample does not mean the same in both."""
+    """`ours` with the members of `theirs`; DataError if a sample differs between the two."""
     _refuse_other_tables(ours, theirs)
     row_of = {name: i for i, name in enumerate(theirs.sample_ids.tolist())}
     rows = np.array([row_of[name] for name in ours.sample_ids.tolist()], dtype=np.int64)

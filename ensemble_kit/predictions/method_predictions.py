@@ -1,7 +1,4 @@
-"""What one method predicts for some rows: probabilities, classes, and whose rows they are.
-
-Knows no combiner, no metric and no file.
-"""
+"""The predictions of one method: probabilities and classes, with labels, groups and ids of the rows."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ class Combined:
         return int((self.predicted == ABSTAINED).sum())
 
     def take(self, rows: npt.ArrayLike) -> Self:
-        """The rows named by a boolean mask or by positions."""
+        """The rows of a boolean mask or of positions."""
         rows = np.asarray(rows)
         return dataclasses.replace(
             self, proba=self.proba[rows], predicted=self.predicted[rows], tied=self.tied[rows]
@@ -59,7 +56,7 @@ class Combined:
         Parameters
         ----------
         parts : sequence of (rows, Combined)
-            Positions of each part's rows; together they are all rows.
+            Positions of the rows of each part; together they are all rows.
         n_samples : int
         """
         n_classes = parts[0][1].proba.shape[1]
@@ -74,15 +71,14 @@ class Combined:
         return out
 
 
-# Combined, or predictions that know their rows.
+# Combined, or a subclass.
 Some = TypeVar("Some", bound=Combined)
 
 
 def decided(proba: Array) -> Combined:
-    """The class of highest probability per row; of classes exactly level, the last one, counted.
+    """The class of highest probability per row; of tied classes the last one, counted as a tie.
 
-    The lowest class id is no safe default: class lists run from harmless to harmful, so a row
-    that is exactly undecided goes to the later class, and is counted as a tie.
+    Class lists run from harmless to harmful, so a tie is decided for the later class.
 
     Examples
     --------
@@ -98,7 +94,7 @@ def decided(proba: Array) -> Combined:
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class MethodPredictions(Combined):
-    """What one method predicts for labelled rows.
+    """The predictions of one method for labelled rows.
 
     Parameters
     ----------
@@ -109,13 +105,13 @@ class MethodPredictions(Combined):
     groups, ids : array of str, shape (n_samples,)
         The group (patient) and the id of each row.
     fold : array of int64, shape (n_samples,)
-        The fold that did not see the row; -1 throughout if there are no folds.
+        The fold whose models did not see the row; all -1 without folds.
     class_names : tuple of str
     part : {"oof", "test"}
     group_kind, split_by : str
         As in `Predictions`.
     ordinal : bool
-        Whether the order of the classes means something.
+        Whether the classes are ordered.
     """
 
     labels: Ints
@@ -150,7 +146,7 @@ class MethodPredictions(Combined):
         return len(np.unique(self.groups))
 
     def take(self, rows: npt.ArrayLike) -> Self:
-        """The rows named by a boolean mask or by positions."""
+        """The rows of a boolean mask or of positions."""
         rows = np.asarray(rows)
         return dataclasses.replace(
             super().take(rows), labels=self.labels[rows], groups=self.groups[rows],
@@ -163,11 +159,11 @@ class MethodPredictions(Combined):
         Raises
         ------
         DataError
-            Other class names, or an id that is not there.
+            The class names differ, or an id is missing.
         """
         if set(self.class_names) != set(class_names):
             raise DataError(
-                f"Other classes: {first_few(self.class_names)}",
+                f"The predictions have the classes {first_few(self.class_names)}",
                 f"the classes must be {first_few(class_names)}",
                 "Use predictions of the same classes",
             )
@@ -183,12 +179,12 @@ class MethodPredictions(Combined):
 def positions(
     have: Sequence[str] | npt.NDArray[np.str_], want: Sequence[str] | npt.NDArray[np.str_]
 ) -> Ints:
-    """Where each wanted id is among the ids that there are, shape (n_wanted,).
+    """Position of each wanted id in `have`, shape (n_wanted,).
 
     Raises
     ------
     DataError
-        Wanted ids that are not there.
+        A wanted id is missing.
 
     Examples
     --------
@@ -200,7 +196,7 @@ def positions(
     if missing := [name for name in wanted if name not in place]:
         raise DataError(
             f"{len(missing)} ids are missing: {first_few(missing)}",
-            "rows are joined by id, and every id must be there",
+            "rows are joined by id, and every id is needed",
             "Use predictions of the same images",
         )
     return np.array([place[name] for name in wanted], dtype=np.int64)

@@ -9,17 +9,17 @@ from ensemble_kit.predictions.table import Predictions
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NestedFold:
-    """What there is to judge fold `fold` by, had nobody ever seen its labels.
+    """Predictions for the evaluation of one fold, by models that never saw its labels.
 
     Parameters
     ----------
     fold : int
     inner : Predictions
-        The rows of the other folds, kind "oof": those of fold j are predicted by the model that
-        left out `fold` and j.
+        The rows of the other folds, kind "oof". Rows of fold j are predicted by the model that was
+        trained without `fold` and j.
     outer : Predictions
-        The rows of `fold`, kind "test": the mean, in logit space, of the models that left out
-        `fold` and one of the others; as a test row is the mean of the fold models.
+        The rows of `fold`, kind "test": the mean logits of the models that were trained without
+        `fold` and one other fold.
     """
 
     fold: int

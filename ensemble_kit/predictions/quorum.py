@@ -25,7 +25,7 @@ def with_quorum(table: Predictions, quorum: int) -> Predictions:
     Parameters
     ----------
     table : Predictions
-        May have NaN rows, which stay.
+        May have NaN rows, which are not changed.
     quorum : int
         Minimum number of members per sample.
 
@@ -33,14 +33,14 @@ def with_quorum(table: Predictions, quorum: int) -> Predictions:
     -------
     Predictions
         The table with caveats: how many predictions are missing, of which members, and how they
-        are treated.
+        are replaced.
 
     Raises
     ------
     UsageError
-        A quorum below 1, or above the number of members.
+        The quorum is below 1 or above the number of members.
     DataError
-        Samples predicted by fewer members.
+        Some samples were predicted by fewer members.
 
     Examples
     --------
@@ -55,8 +55,8 @@ def with_quorum(table: Predictions, quorum: int) -> Predictions:
             f"it must be between 1 and {table.n_members}, the number of members",
             "Use e.g. --quorum 2",
         )
-    there = table.available
-    short = there.sum(axis=1) < quorum
+    available = table.available
+    short = available.sum(axis=1) < quorum
     if short.any():
         raise DataError(
             f"{short.sum()} of {len(table)} images were predicted by fewer than {quorum} members: "
@@ -64,29 +64,29 @@ def with_quorum(table: Predictions, quorum: int) -> Predictions:
             f"the quorum needs {quorum} members per image",
             "Train the missing folds, or set a smaller quorum",
         )
-    if there.all():
+    if available.all():
         return table
-    gaps = [table.member_names[m] for m in np.flatnonzero((~there).any(axis=0))]
+    gaps = [table.member_names[m] for m in np.flatnonzero((~available).any(axis=0))]
     part = "out-of-fold" if table.kind == "oof" else "test"
     note = (
-        f"Quorum of {quorum}: {(~there).sum()} of {there.size} {part} predictions (image by member) "
-        f"are missing, of {first_few(gaps)}."
+        f"Quorum of {quorum}: {(~available).sum()} of {available.size} {part} predictions (image by "
+        f"member) are missing, of {first_few(gaps)}."
     )
     return dataclasses.replace(table, quorum=quorum, notes=(*table.notes, note, REPLACEMENT_NOTE))
 
 
 def complete_logits(table: Predictions) -> Array:
-    """The logits; with a quorum, gaps hold the log of the mean probability of the other members.
+    """The logits; with a quorum, gaps are the log of the mean probability of the other members.
 
     Returns
     -------
     array, shape (n_samples, n_members, n_classes)
-        Without a quorum, gaps stay NaN, and combiners raise an error.
+        Without a quorum, gaps are NaN.
     """
     if table.quorum is None:
         return table.logits
-    there = table.available[:, :, None]
-    proba = np.where(there, softmax(np.where(there, table.logits, 0.0)), 0.0)
-    mean = proba.sum(axis=1) / there.sum(axis=1)  # (n_samples, n_classes)
+    available = table.available[:, :, None]
+    proba = np.where(available, softmax(np.where(available, table.logits, 0.0)), 0.0)
+    mean = proba.sum(axis=1) / available.sum(axis=1)  # (n_samples, n_classes)
     replacement = np.log(np.maximum(mean, SMALLEST_PROBA))[:, None]
-    return np.where(there, table.logits, replacement).astype(np.float32)
+    return np.where(available, table.logits, replacement).astype(np.float32)

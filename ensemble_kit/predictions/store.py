@@ -1,7 +1,7 @@
 """The prediction store: the logits of each member as `.npy` files, with an index of digests.
 
-Rows follow the manifest's order within their split. `index.json` repeats the ids, so that tables
-are joined by id and never by position.
+Rows are in the order of the manifest within their split. `index.json` has their ids, by which tables
+are joined.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from ensemble_kit.files import digest_file, read_npy, write_npy
 INDEX, OOF_FEATURES = "index.json", "features-oof.npy"
 KEYS = {"member", "class_names", "sample_ids", "files", "made_of"}
 AGAIN = (
-    "Delete that member's folder under predictions/ and run train-members again, which makes it "
-    "from the finished folds; import imported predictions again"
+    "Delete that member's folder under predictions/ and run train-members again, which rebuilds it "
+    "from the finished folds. For imported predictions, import them again"
 )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MemberFeatures:
-    """One member's pooled features. Each fold's model has a space of its own.
+    """Pooled features of one member. The model of each fold has its own feature space.
 
     Parameters
     ----------
     oof : array of float32, shape (n_train, n_features)
-        Row i by the model that left out its fold; NaN where that fold kept none.
+        Row i by the model that left out its fold; NaN if that fold stored no features.
     test : dict of fold to array of float32, shape (n_test, n_features)
     """
 
@@ -45,22 +45,22 @@ class MemberFeatures:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MemberLogits:
-    """What the store holds of one member.
+    """The stored logits of one member.
 
     Parameters
     ----------
     oof : array, shape (n_train, n_classes)
-        NaN rows are not predicted yet.
+        Rows without a prediction are NaN.
     test : dict of fold to array of shape (n_test, n_classes)
     train_ids, test_ids : tuple of str
     class_names : tuple of str
     about : dict
-        Digests of what made the logits (manifest, folds, recipe), and any stamps.
+        Digests of manifest, folds and recipe, and any caveats (under `stamps`).
     nested : array, shape (n_folds, n_train, n_classes), optional
-        Entry `[k, i]` comes from the model that left out fold k and sample i's own fold; NaN where
-        i is of fold k, and where that pair of folds is not predicted yet.
+        Entry `[k, i]` comes from the model that left out fold k and sample i's own fold. NaN if i is
+        in fold k, or if that pair of folds has no predictions.
     features : MemberFeatures, optional
-        Pooled features of the same rows; written with the logits, read alone by `read_features`.
+        Pooled features of the same rows; written with the logits, read by `read_features`.
     """
 
     oof: Array
@@ -80,11 +80,11 @@ class PredictionStore:
         self.root = Path(root)
 
     def members(self) -> list[str]:
-        """Names of the members that the store holds, sorted."""
+        """Names of the stored members, sorted."""
         return sorted(p.parent.name for p in self.root.glob(f"*/{INDEX}"))
 
     def write(self, member: str, logits: MemberLogits) -> None:
-        """Store one member's logits; the index comes last, so a cut-off write is not seen."""
+        """Store one member's logits; the index is written last, so an interrupted write is not read."""
         folder = self.root / member
         arrays = {"oof.npy": logits.oof} | {f"test-fold-{k}.npy": z for k, z in logits.test.items()}
         if logits.nested is not None:
@@ -106,14 +106,14 @@ class PredictionStore:
         )
 
     def read(self, member: str) -> MemberLogits:
-        """One member's logits, every file checked against its digest.
+        """The logits of one member; every file is checked against its digest.
 
         Raises
         ------
         DataError
-            The store has no such member.
+            The member is not stored.
         IntegrityError
-            A file is missing, damaged, or of another shape than its index says.
+            A file is missing, damaged, or has another shape than in the index.
         """
         folder, index = self.root / member, self.read_index(member)
         arrays = {
@@ -147,9 +147,9 @@ class PredictionStore:
         Raises
         ------
         DataError
-            The store has no such member.
+            The member is not stored.
         IntegrityError
-            It is damaged, was changed since, or is that of another member.
+            The index is damaged, was changed, or belongs to another member.
         """
         path = self.root / member / INDEX
         if not path.is_file():
@@ -164,25 +164,25 @@ class PredictionStore:
         index = read_checked(path, advice=AGAIN)
         if lacking := KEYS - index.keys():
             raise IntegrityError(
-                f"'{path}' lacks {first_few(sorted(lacking))}",
+                f"'{path}' has no {first_few(sorted(lacking))}",
                 "stored files must stay as they were written",
                 AGAIN,
             )
         if index["member"] != member:
             raise IntegrityError(
-                f"'{path.parent}' holds the predictions of '{index['member']}'",
-                "a member's predictions lie in the folder of its name",
+                f"'{path.parent}' contains the predictions of '{index['member']}'",
+                "a folder has the name of its member",
                 f"Rename that folder back to '{index['member']}'. Or: {AGAIN}",
             )
         return index
 
     def read_features(self, member: str) -> MemberFeatures | None:
-        """One member's pooled features, every file checked against its digest; None where none are.
+        """The pooled features of one member; every file is checked. None if there are none.
 
         Raises
         ------
         IntegrityError
-            A file is missing, damaged, or has other rows than its index says.
+            A file is missing, damaged, or has other rows than in the index.
         """
         folder, index = self.root / member, self.read_index(member)
         files = index.get("features", {})
@@ -207,7 +207,7 @@ class PredictionStore:
 
 
 def _features_written(folder: Path, features: MemberFeatures | None) -> dict[str, str]:
-    """Write features beside the logits; the digest of each file."""
+    """Write features beside the logits, and return the digest of each file."""
     if features is None:
         return {}
     arrays = {OOF_FEATURES: features.oof}
@@ -235,7 +235,7 @@ def aligned(
     Raises
     ------
     DataError
-        A member lacks samples or has others.
+        A member has missing or other samples.
     """
     stacked = []
     for name, logits in members.items():

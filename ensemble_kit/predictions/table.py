@@ -23,32 +23,32 @@ class Predictions:
     Parameters
     ----------
     logits : array, shape (n_samples, n_members, n_classes)
-        float32 and read-only; a (sample, member) row that no model has predicted is NaN.
+        float32 and read-only; a (sample, member) row without a prediction is NaN.
     sample_ids : array of str, shape (n_samples,)
     labels : array of int64, shape (n_samples,)
         Indices into `class_names`.
     groups : array of str, shape (n_samples,)
-        The unit that must never straddle a split: the patient.
+        The group (patient) of each sample; a group is on one side of every split.
     member_names, class_names : tuple of str
     fold : array of int64, shape (n_samples,)
-        The fold whose models did not see the sample; -1 throughout for `kind="test"`.
+        The fold whose models did not see the sample; all -1 for `kind="test"`.
     kind : {"oof", "test"}
-        Out-of-fold: each row comes from models that did not train on it. Test: from models of all
-        folds, averaged in logit space, on samples that no fold trained on.
+        `oof`: each row comes from models that were not trained on it. `test`: mean logits of the
+        models of all folds, for samples that no fold was trained on.
     split_by : {"group", "image"}
-        `image` stamps tables in which a group may stand on both sides.
+        `image`: a group may be on both sides of a split, which adds a caveat.
     group_kind : str
-        What a group is; `image` where nothing is known.
+        Name of a group, e.g. "patient"; `image` if no groups are known.
     manifest_digest : str
-        Digest of the manifest that the rows belong to; "" where it is unknown.
+        Digest of the manifest of the rows; "" if it is unknown.
     ordinal : bool
-        Whether the order of `class_names` means something.
+        Whether the classes are ordered.
     notes : tuple of str
         Caveats, shown beside every metric of these rows.
     features : PooledFeatures, optional
-        Of the same rows and members; None where they are not kept, or were not asked for.
+        Features of the same rows and members; None if they are not stored or not requested.
     quorum : int, optional
-        So many members at least have predicted every row, and gaps are accepted; None accepts none.
+        Minimum number of members that predicted each row; None: missing predictions are an error.
     """
 
     logits: Array
@@ -96,12 +96,12 @@ class Predictions:
                     "each sample, member and class needs its own name",
                     "Build the table with Predictions.from_arrays",
                 )
-        kept = self.features
-        if kept is not None and (len(kept), kept.n_members) != (n_samples, n_members):
+        found = self.features
+        if found is not None and (len(found), found.n_members) != (n_samples, n_members):
             raise DataError(
-                f"Features have {counted(len(kept), 'row')} of {counted(kept.n_members, 'member')}; the table has {n_samples} rows of {n_members}",
+                f"Features have {counted(len(found), 'row')} of {counted(found.n_members, 'member')}; the table has {n_samples} rows of {n_members}",
                 "both need the same rows and members",
-                "Take both from one place: run.predictions(features=True)",
+                "Take both from one run: run.predictions(features=True)",
             )
         folded = self.fold >= 0
         if folded.any() and not folded.all():
@@ -114,7 +114,7 @@ class Predictions:
         unique = len(np.unique(self.sample_ids))
         if unique != n_samples:
             raise DataError(
-                f"There are {n_samples} rows of {unique} sample ids",
+                f"There are {n_samples} rows for {unique} sample ids",
                 "each sample id needs exactly one row",
                 "Remove the repeated rows",
             )
@@ -139,17 +139,17 @@ class Predictions:
         split_by: str = "group",
         ordinal: bool = False,
     ) -> Predictions:
-        """A table of arrays that never saw this toolkit.
+        """A table from arrays.
 
         Parameters
         ----------
         members : mapping of name to array-like of shape (n_samples, n_classes)
-            Logits, or logarithms of probabilities, of each member; rows in one common order.
+            Logits, or log-probabilities, of each member; all in the same order of rows.
         labels : array-like of int, shape (n_samples,)
         sample_ids, groups, fold : array-like of shape (n_samples,), optional
             Without groups each sample is its own group, and `group_kind` is "image".
         class_names : sequence of str, optional
-            In the order of the columns; their numbers by default.
+            In the order of the columns; by default the column numbers.
 
         Examples
         --------
@@ -216,7 +216,7 @@ class Predictions:
         return bool(self.available.all())
 
     def take(self, rows: npt.ArrayLike) -> Predictions:
-        """The rows named by a boolean mask or by positions."""
+        """The rows of a boolean mask or of positions."""
         rows = np.asarray(rows)
         return dataclasses.replace(
             self,
@@ -250,11 +250,11 @@ class Predictions:
         return self.take(self.available.all(axis=1))
 
     def join(self, other: Predictions) -> Predictions:
-        """Both tables' members over the same samples: rows by id, classes by name.
+        """The members of both tables over the same samples: rows by id, classes by name.
 
         Raises
         ------
         DataError
-            Other samples, labels, groups, folds, classes, manifests or kinds, or a member in both.
+            Samples, labels, groups, folds, classes, manifests or kinds differ, or a member is in both.
         """
         return joined(self, other)

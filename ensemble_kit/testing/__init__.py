@@ -1,4 +1,4 @@
-"""For tests, also yours: toy predictions, a toy run, and the checks of every combiner."""
+"""For your tests: toy predictions, a toy run, and the checks of every combiner."""
 
 from ensemble_kit.testing.laws import LAWS, check_combiner
 from ensemble_kit.testing.toys import toy_logits, toy_predictions, toy_run

@@ -1,8 +1,4 @@
-"""Checks that every combiner must pass, on toy logits.
-
-Each check is a function of an unfitted combiner and a table. It raises an error if the combiner
-fails.
-"""
+"""Checks that every combiner must pass: functions of an unfitted combiner and a table."""
 
 from __future__ import annotations
 
@@ -23,17 +19,17 @@ ATOL = 1e-6
 
 
 def check_combiner(combiner: Combiner, *, n_classes: int = 3, seed: int = 0) -> None:
-    """Check every law of `Combiner` on toy logits.
+    """Check every rule of `Combiner` on toy logits.
 
     Parameters
     ----------
     combiner : Combiner
-        Unfitted; copies are fitted.
+        Copies are fitted.
 
     Raises
     ------
     AssertionError
-        A law is broken; the message is the law.
+        A check failed; the message names the rule.
 
     Examples
     --------
@@ -51,7 +47,7 @@ def _require(holds: bool, law: str, combiner: Combiner) -> None:
 
 
 def _fitted(combiner: Combiner, table: Predictions, logits: Array | None = None) -> Combiner:
-    """A fitted copy, with other logits than the table's where given; features where it needs them."""
+    """A copy fitted to the table, or to other logits; with features if it needs them."""
     copy, given = combiner.fresh(), table.logits if logits is None else logits
     if isinstance(copy, FeatureCombiner):
         return copy.fit(given, table.labels, table.groups, table.features)
@@ -59,7 +55,7 @@ def _fitted(combiner: Combiner, table: Predictions, logits: Array | None = None)
 
 
 def _proba(fitted: Combiner, logits: Array, table: Predictions) -> Array:
-    """Probabilities for logits of the table's rows, with labels or features where it needs them."""
+    """Probabilities for logits of the table's rows, with labels or features if it needs them."""
     if isinstance(fitted, Oracle):
         return fitted.combine_with_labels(logits, table.labels).proba
     if isinstance(fitted, FeatureCombiner):
@@ -72,13 +68,11 @@ def _same(a: Array, b: Array, atol: float = ATOL) -> bool:
 
 
 def rows_are_probabilities(combiner: Combiner, table: Predictions) -> None:
-    """`predict_proba` is float64 of shape (n_samples, n_classes), in [0, 1], rows sum to 1."""
+    """`predict_proba` is float64 of shape (n_samples, n_classes), in [0, 1]; rows sum to 1."""
     proba = _proba(_fitted(combiner, table), table.logits, table)
-    _require(proba.shape == (len(table), table.n_classes), "proba has one row a sample", combiner)
+    _require(proba.shape == (len(table), table.n_classes), "proba has one row per sample", combiner)
     _require(proba.dtype == np.float64, "proba is float64", combiner)
-    _require(
-        bool((proba >= 0).all() and (proba <= 1 + ATOL).all()), "proba lies in [0, 1]", combiner
-    )
+    _require(bool((proba >= 0).all() and (proba <= 1 + ATOL).all()), "proba is in [0, 1]", combiner)
     _require(_same(proba.sum(axis=1), np.ones(len(table))), "rows of proba sum to 1", combiner)
 
 
@@ -93,7 +87,7 @@ def input_is_untouched(combiner: Combiner, table: Predictions) -> None:
 
 
 def rows_are_independent(combiner: Combiner, table: Predictions) -> None:
-    """The answer to a subset is the subset of the answer."""
+    """Predictions of a subset of the rows are a subset of the predictions."""
     fitted, rows = _fitted(combiner, table), np.array([5, 3, 77])
     whole = _proba(fitted, table.logits, table)[rows]
     part = _proba(fitted, table.logits[rows], table.take(rows))
@@ -101,7 +95,7 @@ def rows_are_independent(combiner: Combiner, table: Predictions) -> None:
 
 
 def predict_agrees_with_proba(combiner: Combiner, table: Predictions) -> None:
-    """`predict` is the class ahead in `predict_proba`, wherever one is."""
+    """`predict` is the class of highest `predict_proba`, if there is no tie."""
     if combiner.needs_labels:
         return
     out = _fitted(combiner, table).apply(table)
@@ -115,7 +109,7 @@ def predict_agrees_with_proba(combiner: Combiner, table: Predictions) -> None:
 
 
 def nan_is_refused(combiner: Combiner, table: Predictions) -> None:
-    """NaN is refused in `fit` and in `predict`, never given a class."""
+    """NaN is refused in `fit` and in `predict`."""
     broken = table.logits.copy()
     broken[3, 1] = np.nan
     for attempt in (
@@ -149,7 +143,7 @@ def member_order_does_not_matter(combiner: Combiner, table: Predictions) -> None
 
 
 def a_repeated_member_is_that_member(combiner: Combiner, table: Predictions) -> None:
-    """One member repeated M times is that member, for rules."""
+    """For rules, M copies of a member are combined to that member."""
     if not combiner.is_rule:
         return
     once, often = table.logits[:, :1], np.repeat(table.logits[:, :1], 5, axis=1)
@@ -167,7 +161,7 @@ def same_seed_same_fit(combiner: Combiner, table: Predictions) -> None:
 
 
 def unfitted_is_refused(combiner: Combiner, table: Predictions) -> None:
-    """Predicting before `fit` is an error that says so."""
+    """Predicting before `fit` is an error."""
     try:
         _proba(combiner.fresh(), table.logits, table)
     except UsageError:
@@ -185,7 +179,7 @@ def other_members_are_refused(combiner: Combiner, table: Predictions) -> None:
 
 
 def parameters_go_round(combiner: Combiner, table: Predictions) -> None:  # noqa: ARG001
-    """`fresh` keeps the parameters, and scikit-learn's `clone` does the same."""
+    """`fresh` and scikit-learn's `clone` copy the parameters."""
     from sklearn.base import clone
 
     for copy in (combiner.fresh(), clone(combiner)):
@@ -194,12 +188,12 @@ def parameters_go_round(combiner: Combiner, table: Predictions) -> None:  # noqa
 
 def probability_zero_is_legal(combiner: Combiner, table: Predictions) -> None:
     """A logit of minus infinity is a probability of 0, and gives no NaN."""
-    sure = table.logits.astype(np.float64).copy()
-    sure[::7, 0, 0] = -np.inf
-    fitted = _fitted(combiner, table, sure)
+    certain = table.logits.astype(np.float64).copy()
+    certain[::7, 0, 0] = -np.inf
+    fitted = _fitted(combiner, table, certain)
     _require(
-        bool(np.isfinite(_proba(fitted, sure, table)).all()),
-        "-inf is a legal logit",
+        bool(np.isfinite(_proba(fitted, certain, table)).all()),
+        "-inf is a valid logit",
         combiner,
     )
 

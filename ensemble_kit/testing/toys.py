@@ -1,7 +1,4 @@
-"""Toy predictions and a toy run: members of growing skill that share some errors.
-
-Needs no network, no images and no torch.
-"""
+"""Toy predictions and a toy run: members of growing skill that share some errors."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ def toy_logits(
     skill: float = 1.5,
     seed: int = 0,
 ) -> Array:
-    """Logits of members of growing skill that share some errors, (n_samples, n_members, n_classes).
+    """Toy logits, shape (n_samples, n_members, n_classes).
 
     Examples
     --------
@@ -53,7 +50,7 @@ def toy_predictions(
     skill: float = 1.5,
     seed: int = 0,
 ) -> Predictions:
-    """A table of toy logits; whole groups in folds. With `n_features`, pooled features beside them.
+    """A table of toy logits with folds of whole groups, and pooled features if `n_features` is set.
 
     Examples
     --------
@@ -89,7 +86,7 @@ def _toy_features(
     kind: str,
     seed: int,
 ) -> PooledFeatures:
-    """Features that tell the classes apart, along other directions in each model's space."""
+    """Features that separate the classes, along other directions in each model's space."""
     turns = np.random.default_rng(0).normal(size=(n_members, n_folds, labels.max() + 1, n_features))
     every = np.tile(np.arange(n_folds), (len(labels), 1))
     spaces = group[:, None] % n_folds if kind == "oof" else every
@@ -110,7 +107,7 @@ def toy_run(
     n_folds: int = 4,
     seed: int = 0,
 ) -> Run:
-    """A finished run without models: a manifest, folds, and stored toy logits, a fifth of it test."""
+    """A finished run without models: manifest, folds and toy logits; a fifth of the groups is test."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n_samples) % n_classes)
     group = np.arange(n_samples) * n_groups // n_samples

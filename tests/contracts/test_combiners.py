@@ -1,4 +1,4 @@
-"""Every public combiner obeys every law, is a scikit-learn estimator, and survives the disk."""
+"""Every public combiner passes every check, is a scikit-learn estimator, and can be saved."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def quick(name: str) -> Combiner:
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_combiner_obeys_the_law(name: str, law) -> None:
+def test_every_combiner_passes_the_check(name: str, law) -> None:
     law(quick(name), toy_predictions(120, 4, 3, n_groups=20, n_features=6))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_combiner_takes_two_classes(name: str) -> None:
+def test_every_combiner_handles_two_classes(name: str) -> None:
     for law in (LAWS[0], LAWS[3]):
         law(quick(name), toy_predictions(90, 3, 2, n_groups=15, n_features=6))
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "oracle"])
-def test_a_combiner_reads_back_as_it_was_written(name: str, tmp_path: Path) -> None:
+def test_a_saved_combiner_is_restored(name: str, tmp_path: Path) -> None:
     table = toy_predictions(120, 4, 3, n_groups=20, n_features=6)
     fitted = quick(name).fit_to(table)
     save_combiner(tmp_path, fitted)
@@ -52,7 +52,7 @@ def test_a_combiner_reads_back_as_it_was_written(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "oracle"])
-def test_scikit_learn_takes_every_combiner_for_a_classifier(name: str) -> None:
+def test_every_combiner_is_a_scikit_learn_classifier(name: str) -> None:
     combiner = quick(name)
     assert is_classifier(combiner)
     assert clone(combiner).get_params() == combiner.get_params()
@@ -69,7 +69,7 @@ def test_cross_val_score_works_unchanged() -> None:
 def test_grid_search_finds_the_tie_rule_that_is_right() -> None:
     labels, rows = np.arange(90) % 3, np.arange(90)
     logits = np.zeros((90, 2, 3))
-    logits[rows, 0, labels] = 3.0  # the surer of two members that never agree is right
+    logits[rows, 0, labels] = 3.0  # the more confident of two members that never agree is right
     logits[rows, 1, (labels + 1) % 3] = 1.0
     search = GridSearchCV(MajorityVote(), {"ties": ["lowest", "proba"]}, cv=3).fit(logits, labels)
     assert search.best_params_ == {"ties": "proba"}
@@ -89,7 +89,7 @@ class TreatsFirstMemberBetter(MeanProba):
 
 @pytest.mark.parametrize(
     ("broken", "law"),
-    [(ForgetsToNormalise(), "proba lies in"), (TreatsFirstMemberBetter(), "member order")],
+    [(ForgetsToNormalise(), "proba is in"), (TreatsFirstMemberBetter(), "member order")],
 )
 def test_the_suite_finds_a_broken_combiner(broken: Combiner, law: str) -> None:
     table = toy_predictions(120, 4, 3, n_groups=20)

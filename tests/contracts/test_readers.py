@@ -1,4 +1,4 @@
-"""What every reader promises, whatever it reads; a public reader joins by standing in READERS."""
+"""The contract of all readers; every public reader must be in READERS."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_unknown_groups_have_a_caveat(manifest: Manifest) -> None:
     assert manifest.has_groups or manifest.n_groups == len(manifest)
 
 
-def test_a_manifest_survives_its_csv(manifest: Manifest, tmp_path: Path) -> None:
+def test_a_manifest_is_restored_from_its_csv(manifest: Manifest, tmp_path: Path) -> None:
     manifest.write(tmp_path / "m.csv")
     back = Manifest.read(tmp_path / "m.csv", **manifest.about())
     assert back.digest == manifest.digest

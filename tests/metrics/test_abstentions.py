@@ -1,4 +1,4 @@
-"""An abstention never makes a figure of decisions better, and decisions carry their own confidence."""
+"""An abstention never improves a metric of decisions; decisions are ranked by their own probability."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 4, 400)
 PROBA = softmax(RNG.normal(size=(400, 4)) + 1.2 * np.eye(4)[LABELS])
 CHOSEN = PROBA.argmax(axis=1)
-SILENT = np.where(CHOSEN == LABELS, CHOSEN, -1)  # silent wherever it would err
+ABSTAINING = np.where(CHOSEN == LABELS, CHOSEN, -1)  # abstains instead of every error
 OF_DECISIONS = ["accuracy", "balanced_accuracy", "macro_f1", "macro_precision"]
 OF_DECISIONS += ["macro_specificity", "mcc", "kappa"]
 OF_PROBABILITIES = ["log_loss", "brier", "auroc", "average_precision", "calibration_slope"]
@@ -32,7 +32,7 @@ def test_abstentions_are_errors_and_lower_the_coverage() -> None:
     assert METRICS["accuracy"].of(LABELS, PROBA, chosen) == pytest.approx(right.sum() / 400)
 
 
-def test_of_two_classes_an_abstention_is_the_other_one() -> None:
+def test_with_two_classes_an_abstention_is_the_wrong_class() -> None:
     labels, proba = LABELS % 2, PROBA[:, :2] / PROBA[:, :2].sum(axis=1, keepdims=True)
     chosen = proba.argmax(axis=1)
     chosen[:50] = -1
@@ -41,22 +41,22 @@ def test_of_two_classes_an_abstention_is_the_other_one() -> None:
     np.testing.assert_array_equal(a, b)
 
 
-def test_an_abstention_is_shared_out_among_the_wrong_classes() -> None:
+def test_an_abstention_is_divided_among_the_wrong_classes() -> None:
     confusion = sums_of([0, 1, 1], np.full((3, 3), 1 / 3), [0, -1, 1]).confusion
     assert confusion.tolist() == [[1.0, 0, 0], [0.5, 1.0, 0.5], [0, 0, 0]]
 
 
 @pytest.mark.parametrize("name", OF_DECISIONS)
-def test_silence_is_no_better_than_a_random_error(name: str) -> None:
+def test_abstentions_are_not_better_than_random_errors(name: str) -> None:
     sign = 1 if METRICS[name].higher_is_better else -1
-    quiet = METRICS[name].of(LABELS, PROBA, SILENT)
+    abstaining = METRICS[name].of(LABELS, PROBA, ABSTAINING)
     rng = np.random.default_rng(1)
     erring = []
     for _ in range(200):
         other = (LABELS + rng.integers(1, 4, 400)) % 4
-        erring.append(METRICS[name].of(LABELS, PROBA, np.where(SILENT < 0, other, SILENT)))
-    assert sign * quiet <= sign * np.mean(erring) + 0.003
-    assert sign * quiet < sign * METRICS[name].of(LABELS, PROBA, LABELS)
+        erring.append(METRICS[name].of(LABELS, PROBA, np.where(ABSTAINING < 0, other, ABSTAINING)))
+    assert sign * abstaining <= sign * np.mean(erring) + 0.003
+    assert sign * abstaining < sign * METRICS[name].of(LABELS, PROBA, LABELS)
 
 
 def test_an_abstention_costs_what_a_wrong_class_costs_on_average() -> None:
@@ -66,12 +66,12 @@ def test_an_abstention_costs_what_a_wrong_class_costs_on_average() -> None:
 
 
 @pytest.mark.parametrize("name", OF_PROBABILITIES)
-def test_metrics_of_probabilities_do_not_look_at_decisions(name: str) -> None:
-    a, b = (METRICS[name].of(LABELS, PROBA, one) for one in (CHOSEN, SILENT))
+def test_metrics_of_probabilities_do_not_depend_on_decisions(name: str) -> None:
+    a, b = (METRICS[name].of(LABELS, PROBA, one) for one in (CHOSEN, ABSTAINING))
     assert a == b
 
 
-def test_of_tied_votes_silence_is_as_calibrated_as_a_fair_draw() -> None:
+def test_abstentions_on_tied_votes_are_calibrated() -> None:
     labels, proba = np.arange(100) % 2, np.full((100, 2), 0.5)
     assert METRICS["ece"].of(labels, proba, np.full(100, -1)) == pytest.approx(0.0)
 
@@ -85,7 +85,7 @@ def test_decisions_by_cost_of_calibrated_probabilities_are_calibrated(name: str)
     assert METRICS[name].of(labels, by_cost.proba, by_cost.predicted) < 0.02
 
 
-def test_aurc_ranks_decisions_by_their_own_probability_and_silence_last() -> None:
+def test_aurc_ranks_decisions_by_their_own_probability_and_abstentions_last() -> None:
     proba = np.array([[0.9, 0.1], [0.8, 0.2], [0.5, 0.5]])
     right, sure = ranked_decisions(np.array([0, 1, 0]), proba, np.array([0, 1, -1]))
     assert (right.tolist(), sure.tolist()) == ([True, True, False], [0.9, 0.2, -1.0])
@@ -94,18 +94,18 @@ def test_aurc_ranks_decisions_by_their_own_probability_and_silence_last() -> Non
 
 
 @pytest.mark.parametrize("n_groups", [20, 400])
-def test_aurc_of_decisions_lies_where_its_resamples_lie(n_groups: int) -> None:
+def test_equal_weights_give_the_aurc_of_the_decisions(n_groups: int) -> None:
     groups = np.arange(400) % n_groups
-    want = METRICS["aurc"].of(LABELS, PROBA, SILENT)
-    got = RESAMPLERS["aurc"](LABELS, PROBA, groups, SILENT)(np.ones((1, n_groups)))[0]
+    want = METRICS["aurc"].of(LABELS, PROBA, ABSTAINING)
+    got = RESAMPLERS["aurc"](LABELS, PROBA, groups, ABSTAINING)(np.ones((1, n_groups)))[0]
     assert got == pytest.approx(want, abs=1e-6)
     assert want != pytest.approx(METRICS["aurc"].of_table(LABELS, PROBA), abs=1e-3)
 
 
-def test_evaluation_looks_at_what_was_decided() -> None:
-    answer = Combined(PROBA, SILENT, np.zeros(400, dtype=bool))
+def test_evaluation_uses_the_decisions() -> None:
+    combined = Combined(PROBA, ABSTAINING, np.zeros(400, dtype=bool))
     names = ["aurc", "ece", "accuracy", "coverage"]
-    found = score_methods({"it": answer}, LABELS, np.arange(400) % 40, 4, metrics=names)
+    found = score_methods({"it": combined}, LABELS, np.arange(400) % 40, 4, metrics=names)
     for name in names:
-        want = METRICS[name].of(LABELS, PROBA, SILENT)
+        want = METRICS[name].of(LABELS, PROBA, ABSTAINING)
         assert found["it"].values[name].value == pytest.approx(want)

@@ -1,4 +1,4 @@
-"""Costs of errors: read by name, summed by hand, and decided by."""
+"""Costs of errors: files joined by class name, expected cost, and decisions of least cost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ensemble_kit.metrics.sufficient_statistics import sums_of
 from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.testing import toy_predictions
 
-GRADES = CostMatrix(("0", "1+", "2+"), ((0, 1, 4), (1, 0, 1), (9, 3, 0)))
+COSTS = CostMatrix(("0", "1+", "2+"), ((0, 1, 4), (1, 0, 1), (9, 3, 0)))
 
 
 def written(tmp_path: Path, text: str, name: str = "costs.csv") -> Path:
@@ -28,20 +28,20 @@ def written(tmp_path: Path, text: str, name: str = "costs.csv") -> Path:
 
 
 def test_expected_cost_is_that_of_a_table_worked_by_hand() -> None:
-    # true 0: one right, one taken for 2+ (4); true 1+: one taken for 0 (1); true 2+: one taken for
-    # 0 (9), one right: (4 + 1 + 9) / 5.
+    # True 0: one right, one predicted as 2+ (4). True 1+: one predicted as 0 (1). True 2+: one
+    # predicted as 0 (9), one right. (4 + 1 + 9) / 5.
     labels, predicted = np.array([0, 0, 1, 2, 2]), np.array([0, 2, 0, 0, 2])
     proba = np.eye(3)[predicted]
-    metric = cost_metric(GRADES.of(("0", "1+", "2+")))
+    metric = cost_metric(COSTS.of(("0", "1+", "2+")))
     assert float(metric.of_sums(sums_of(labels, proba))) == pytest.approx(14 / 5)
     # The same table with its classes in another order.
     turned = [2, 0, 1]
     order = ("2+", "0", "1+")
     moved = sums_of(np.argsort(turned)[labels], proba[:, turned])
-    assert float(cost_metric(GRADES.of(order)).of_sums(moved)) == pytest.approx(14 / 5)
+    assert float(cost_metric(COSTS.of(order)).of_sums(moved)) == pytest.approx(14 / 5)
 
 
-def test_the_decision_of_least_cost_is_the_slow_one() -> None:
+def test_the_decision_of_least_cost_equals_a_slow_search() -> None:
     rng = np.random.default_rng(0)
     proba = rng.dirichlet(np.ones(3), 200)
     costs = rng.random((3, 3)) * 5
@@ -49,7 +49,7 @@ def test_the_decision_of_least_cost_is_the_slow_one() -> None:
     assert least_cost(decided(proba), costs).predicted.tolist() == slow
 
 
-def test_with_all_errors_alike_the_decision_is_the_likeliest_class_ties_included() -> None:
+def test_with_equal_costs_the_decision_is_the_most_probable_class() -> None:
     rng = np.random.default_rng(1)
     proba = np.concatenate([rng.dirichlet(np.ones(3), 100), [[0.4, 0.4, 0.2], [1 / 3] * 3]])
     plain, by_cost = decided(proba), least_cost(decided(proba), 1.0 - np.eye(3))
@@ -57,9 +57,9 @@ def test_with_all_errors_alike_the_decision_is_the_likeliest_class_ties_included
     np.testing.assert_array_equal(plain.tied, by_cost.tied)
 
 
-def test_an_abstention_is_no_decision_by_cost_either() -> None:
-    silent = Combined(np.array([[0.9, 0.1]]), np.array([-1]), np.array([True]))
-    assert least_cost(silent, np.array([[0.0, 1], [10, 0]])).predicted.tolist() == [-1]
+def test_an_abstention_is_not_changed_by_costs() -> None:
+    abstaining = Combined(np.array([[0.9, 0.1]]), np.array([-1]), np.array([True]))
+    assert least_cost(abstaining, np.array([[0.0, 1], [10, 0]])).predicted.tolist() == [-1]
 
 
 @pytest.mark.parametrize("order", [("0", "1+", "2+"), ("2+", "0", "1+")])
@@ -72,14 +72,14 @@ def test_csv_and_toml_are_joined_by_name(tmp_path: Path, order: tuple[str, ...])
             "c.toml",
         )
     )
-    np.testing.assert_array_equal(csv.of(order), GRADES.of(order))
-    np.testing.assert_array_equal(toml.of(order), GRADES.of(order))
+    np.testing.assert_array_equal(csv.of(order), COSTS.of(order))
+    np.testing.assert_array_equal(toml.of(order), COSTS.of(order))
 
 
 @pytest.mark.parametrize("classes", [("false", "true"), ("0", "1"), ("no", "yes"), ("a, b", "c")])
 @pytest.mark.parametrize("corner", ["true", "", "0"])
 @pytest.mark.parametrize("separator", [",", ";"])
-def test_a_class_may_be_called_as_the_first_column(
+def test_a_class_may_have_the_name_of_the_first_column(
     tmp_path: Path, classes: tuple[str, str], corner: str, separator: str
 ) -> None:
     a, b = (f'"{name}"' for name in classes)
@@ -90,11 +90,11 @@ def test_a_class_may_be_called_as_the_first_column(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "named"),
     [
         ("true,a,b\na,0,1\n", "unknown: 'b'"),
         ("true,a,b\na,0,1\nb,1,0\nc,1,1\n", "missing: 'c'"),
-        ("true,a,b\na,0,1\na,1,0\n", "two rows for class 'a'"),
+        ("true,a,b\na,0,1\na,1,0\n", "class 'a'"),
         ("true,a,b\na,0,-1\nb,1,0\n", "'-1'.*'b' for 'a'"),
         ("true,a,b\na,0,\nb,1,0\n", "''.*'b' for 'a'"),
         ("true,a,b\na,0,nan\nb,1,0\n", "'b' for 'a'"),
@@ -102,16 +102,16 @@ def test_a_class_may_be_called_as_the_first_column(
         ("true,a,b\na,0,0\nb,0,0\n", "0 rows"),
     ],
 )
-def test_costs_that_are_not_whole_are_refused_with_the_difference(
-    tmp_path: Path, text: str, words: str
+def test_invalid_costs_are_refused_with_the_difference(
+    tmp_path: Path, text: str, named: str
 ) -> None:
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=named):
         read_costs(written(tmp_path, text))
 
 
 def test_costs_of_other_classes_are_refused_with_the_difference() -> None:
     with pytest.raises(DataError, match=r"missing: '3\+'; unknown: '0', '1\+'"):
-        GRADES.of(("2+", "3+"))
+        COSTS.of(("2+", "3+"))
 
 
 def test_no_expected_cost_without_costs() -> None:

@@ -1,4 +1,4 @@
-"""Every metric against scikit-learn, or a slow second implementation, or an identity."""
+"""Every metric against scikit-learn, a slow second implementation, or an identity."""
 
 from __future__ import annotations
 
@@ -77,9 +77,7 @@ def test_ece_is_the_slow_loop_over_bins() -> None:
     ) == pytest.approx(want)
 
 
-def test_debiased_calibration_error_of_calibrated_answers_is_near_zero_where_the_plain_one_is_not() -> (
-    None
-):
+def test_debiased_calibration_error_of_calibrated_probabilities_is_smaller() -> None:
     rng = np.random.default_rng(1)
     top = rng.uniform(0.5, 1.0, 300)
     proba = np.stack([top, 1 - top], axis=1)
@@ -104,7 +102,7 @@ def test_macro_metrics_are_over_the_classes_present_only() -> None:
 
 
 @pytest.mark.parametrize("name", ["auroc", "average_precision", "macro_specificity"])
-def test_with_one_class_there_is_nothing_to_distinguish(name: str) -> None:
+def test_with_one_class_these_metrics_are_undefined(name: str) -> None:
     proba = np.full((5, 2), [0.9, 0.1])
     labels = np.zeros(5, dtype=int)
     assert np.isnan(METRICS[name].of(labels, proba, labels))
@@ -187,7 +185,7 @@ def test_auroc_and_average_precision_take_ties_as_scikit_learn_does(ties: bool) 
     )
 
 
-def test_cost_matrix_loss_charges_what_it_says() -> None:
+def test_the_mean_cost_of_a_confusion_matrix() -> None:
     costs = np.array([[0.0, 1.0], [5.0, 0.0]])
     assert float(ordinal.cost(np.array([[8.0, 2.0], [1.0, 9.0]]), costs)) == pytest.approx(
         (2 + 5) / 20
@@ -232,10 +230,10 @@ def test_bins_of_equal_mass_without_a_block_are_those_of_the_other_rows() -> Non
         blocks = [np.array([0]), np.array([2, 6]), np.array([5])]
         found = mass_bins_without(confidence, hit, groups, blocks)
         for row, block in zip(found, blocks, strict=True):
-            kept = ~np.isin(groups, block)
-            bins = bins_equal_mass(confidence[kept])
+            rest = ~np.isin(groups, block)
+            bins = bins_equal_mass(confidence[rest])
             for at, values in enumerate((np.ones(70), confidence, hit)):
-                want = np.bincount(bins, weights=values[kept], minlength=N_BINS)
+                want = np.bincount(bins, weights=values[rest], minlength=N_BINS)
                 np.testing.assert_allclose(row[at], want, atol=1e-9)
 
 
@@ -251,7 +249,7 @@ def test_a_metric_of_no_sample_is_nan_without_a_warning(name: str) -> None:
     ("name", "meant"),
     [("acc", "accuracy"), ("AUC", "auroc"), ("f1", "macro_f1"), ("roc-auc", "auroc")],
 )
-def test_a_usual_name_of_a_metric_leads_to_ours(name: str, meant: str) -> None:
+def test_a_common_name_of_a_metric_suggests_ours(name: str, meant: str) -> None:
     with pytest.raises(UsageError, match=f"Did you mean '{meant}'"):
         metric(name)
 

@@ -29,7 +29,7 @@ def test_slope_of_two_classes_is_that_of_logistic_regression(factor: float) -> N
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 6])
-def test_slope_and_intercepts_are_of_most_likelihood(n_classes: int) -> None:
+def test_slope_and_intercepts_maximise_the_likelihood(n_classes: int) -> None:
     labels, z = toy(n_classes)
     found = recalibration(labels, softmax(2 * z))
 
@@ -43,7 +43,7 @@ def test_slope_and_intercepts_are_of_most_likelihood(n_classes: int) -> None:
             assert loss(found.parameters + nudge * np.eye(n_classes)[i]) > least
 
 
-def test_classes_called_too_often_throughout_leave_the_slope_alone() -> None:
+def test_a_shift_of_the_log_odds_does_not_change_the_slope() -> None:
     rng = np.random.default_rng(0)
     z = np.stack([np.zeros(20_000), rng.normal(size=20_000) * 2], axis=1)
     labels = (rng.random(20_000) < softmax(z)[:, 1]).astype(int)
@@ -61,7 +61,7 @@ def test_classes_called_too_often_throughout_leave_the_slope_alone() -> None:
         (np.arange(40) % 2, np.full((40, 2), 0.5)),
         (np.zeros(40, dtype=int), softmax(np.random.default_rng(0).normal(size=(40, 2)))),
     ],
-    ids=["told apart without an error", "no spread", "one class"],
+    ids=["perfect separation", "no spread", "one class"],
 )
 def test_without_a_maximum_there_is_no_slope_and_no_interval(labels, proba) -> None:
     from ensemble_kit.evaluation.scores.per_image import score_methods

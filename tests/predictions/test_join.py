@@ -1,4 +1,4 @@
-"""Joined tables: by id and name, never by position; refused where a sample means something else."""
+"""Joined tables: by id and name, never by position; refused if a sample differs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_permuted_rows_and_classes_give_the_same_ensemble(
     want = make_combiner(method).fit(table.logits, table.labels).predict_proba(table.logits)
     got = make_combiner(method).fit(joined.logits, joined.labels).predict_proba(joined.logits)
     assert np.array_equal(got, want)
-    # What joining by position would have given is something else.
+    # Joining by position gives another result.
     wrong = np.concatenate([halves[0].logits, halves[1].logits[rows]], axis=1)
     assert not np.allclose(
         make_combiner(method).fit(wrong, table.labels).predict_proba(wrong), want
@@ -73,18 +73,18 @@ def test_an_unknown_manifest_may_join_and_another_may_not(
 
 
 @pytest.mark.parametrize(
-    ("change", "printed"),
+    ("change", "named"),
     [
-        ({"class_names": ("class0", "class1", "class9")}, "same class names"),
+        ({"class_names": ("class0", "class1", "class9")}, "class9"),
         ({"kind": "test"}, "oof by group and test by group"),
         ({"split_by": "image"}, "oof by group and oof by image"),
         ({"member_names": ("member0", "x")}, "member0"),
     ],
 )
-def test_tables_that_mean_different_things_do_not_join(
-    halves: tuple[Predictions, Predictions], change: dict[str, object], printed: str
+def test_different_tables_are_not_joined(
+    halves: tuple[Predictions, Predictions], change: dict[str, object], named: str
 ) -> None:
-    with pytest.raises(DataError, match=printed) as caught:
+    with pytest.raises(DataError, match=named) as caught:
         halves[0].join(dataclasses.replace(halves[1], **change))  # type: ignore[arg-type]
     assert caught.value.exit_code == 3
 
@@ -97,7 +97,7 @@ def test_samples_in_one_table_only_are_counted_and_named(
 
 
 @pytest.mark.parametrize("what", ["label", "group", "fold"])
-def test_a_sample_that_means_something_else_is_refused(
+def test_a_sample_with_another_label_group_or_fold_is_refused(
     halves: tuple[Predictions, Predictions], what: str
 ) -> None:
     ours, theirs = halves

@@ -1,4 +1,4 @@
-"""Predictions of a method keep their rows: they are taken, joined by id and put together."""
+"""Predictions of a method: rows are taken, joined by id, and put together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def predictions() -> MethodPredictions:
     return MethodPredictions.of(combined, table)
 
 
-def test_rows_are_taken_with_all_that_is_known_of_them(predictions: MethodPredictions) -> None:
+def test_rows_are_taken_with_their_labels_groups_and_folds(predictions: MethodPredictions) -> None:
     some = predictions.take([2, 0])
     assert (some.ids.tolist(), some.groups.tolist()) == (["y", "w"], ["b", "a"])
     assert (some.labels.tolist(), some.fold.tolist()) == ([2, 0], [1, 0])

@@ -1,4 +1,4 @@
-"""The predictions table: everything named, nothing missing taken for a number."""
+"""The predictions table: unique names, missing predictions, and errors."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def test_a_row_that_a_member_has_not_predicted_is_masked(table: Predictions) -> 
     logits = np.array(table.logits)
     logits[3, 1] = np.nan
     logits[8, 2] = np.nan
-    holed = dataclasses.replace(table, logits=logits)
+    with_gaps = dataclasses.replace(table, logits=logits)
     want = np.ones((90, 4), dtype=bool)
     want[3, 1] = want[8, 2] = False
-    assert np.array_equal(holed.available, want)
-    assert not holed.is_complete
+    assert np.array_equal(with_gaps.available, want)
+    assert not with_gaps.is_complete
     assert table.is_complete
-    whole = holed.predicted_by_all()
+    whole = with_gaps.predicted_by_all()
     assert len(whole) == 88
     assert not {"oof-3", "oof-8"} & set(whole.sample_ids.tolist())
     assert whole.is_complete
@@ -38,7 +38,7 @@ def test_nan_is_never_taken_for_a_class(table: Predictions, method: str) -> None
         make_combiner(method).fit(logits, table.labels)
 
 
-def test_a_row_that_is_nan_in_part_is_damage_and_no_gap(table: Predictions) -> None:
+def test_a_partly_nan_row_is_refused(table: Predictions) -> None:
     logits = np.array(table.logits)
     logits[3, 1, 0] = np.nan
     with pytest.raises(DataError):
@@ -48,8 +48,8 @@ def test_a_row_that_is_nan_in_part_is_damage_and_no_gap(table: Predictions) -> N
 # -- making a table ------------------------------------------------------------------------
 
 
-def test_a_sample_id_that_stands_twice_is_refused(table: Predictions) -> None:
-    with pytest.raises(DataError, match="90 rows of 89"):
+def test_a_repeated_sample_id_is_refused(table: Predictions) -> None:
+    with pytest.raises(DataError, match="90 rows for 89"):
         dataclasses.replace(
             table, sample_ids=np.where(np.arange(90) == 5, "oof-4", table.sample_ids)
         )
@@ -67,7 +67,7 @@ def test_a_sample_id_that_stands_twice_is_refused(table: Predictions) -> None:
         ("class_names", ("x", "x", "y")),
     ],
 )
-def test_every_axis_is_named_once(table: Predictions, field: str, value: object) -> None:
+def test_every_axis_has_unique_names(table: Predictions, field: str, value: object) -> None:
     with pytest.raises(DataError, match=f"{field} has"):
         dataclasses.replace(table, **{field: value})  # type: ignore[arg-type]
 
@@ -87,19 +87,19 @@ def test_the_table_cannot_be_changed_by_hand_nor_by_its_source() -> None:
             array[0] = array[1]
 
 
-def test_without_groups_each_sample_is_its_own_group_and_that_is_a_caveat() -> None:
+def test_without_groups_each_sample_is_its_own_group() -> None:
     alone = Predictions.from_arrays({"a": np.zeros((3, 2))}, [0, 1, 0])
     assert (alone.n_groups, alone.group_kind) == (3, "image")
     grouped = Predictions.from_arrays({"a": np.zeros((3, 2))}, [0, 1, 0], groups=["p", "p", "q"])
     assert (grouped.n_groups, grouped.group_kind) == (2, "group")
 
 
-def test_arrays_of_different_shapes_are_distinguished_by_name() -> None:
+def test_arrays_of_different_shapes_are_refused_by_name() -> None:
     with pytest.raises(DataError, match=r"a \(3, 2\), b \(4, 2\)"):
         Predictions.from_arrays({"a": np.zeros((3, 2)), "b": np.zeros((4, 2))}, [0, 1, 0])
 
 
-def test_selecting_keeps_the_order_asked_for(table: Predictions) -> None:
+def test_members_are_selected_in_the_requested_order(table: Predictions) -> None:
     picked = table.select(["member3", "member1"])
     assert picked.member_names == ("member3", "member1")
     assert np.array_equal(picked.logits, table.logits[:, [3, 1]])
@@ -116,7 +116,7 @@ def test_class_names_may_be_an_array() -> None:
         Predictions.from_arrays({"a": np.zeros((2, 2))}, [0, 1], class_names=np.array([]))
 
 
-def test_rows_without_a_fold_are_no_fold_of_their_own(table: Predictions) -> None:
+def test_some_rows_without_a_fold_are_refused(table: Predictions) -> None:
     fold = np.array(table.fold)
     fold[[4, 7]] = -1
     with pytest.raises(DataError, match=r"\(first: oof-4, oof-7\)"):

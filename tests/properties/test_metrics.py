@@ -1,4 +1,4 @@
-"""Laws of the metrics, the intervals and the bootstrap, on whatever hypothesis thinks of."""
+"""Properties of the metrics, the intervals and the bootstrap, on generated tables."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ensemble_kit.metrics.sufficient_statistics import sums_of
 from ensemble_kit.predictions.method_predictions import Combined
 
 FEW = settings(max_examples=40, deadline=None)
-# An iterative fit, and a figure that needs costs by class name.
+# An iterative fit, and a metric that needs costs by class name.
 NEEDS_MORE = {"calibration_slope", "expected_cost"}
-# Of ordered classes only the reversed order means the same.
+# Ordinal metrics are equal for the reversed order only.
 NOMINAL = sorted(set(METRICS) - set(ORDINAL_METRICS) - NEEDS_MORE)
 
 
@@ -43,9 +43,11 @@ def metric_value(name: str, labels: np.ndarray, proba: np.ndarray) -> float:
 @pytest.mark.parametrize("name", NOMINAL)
 @FEW
 @given(table=tables(), seed=st.integers(0, 99))
-def test_a_metric_does_not_know_what_classes_are_called(name: str, table, seed: int) -> None:
+def test_a_metric_does_not_depend_on_the_names_of_classes(name: str, table, seed: int) -> None:
     labels, proba = table
-    assume(proba.shape[1] > 2 or name != "average_precision")  # of two, the second is meant
+    assume(
+        proba.shape[1] > 2 or name != "average_precision"
+    )  # with two classes, it is computed for the second
     order = np.random.default_rng(seed).permutation(proba.shape[1])
     renamed = np.argsort(order)[labels]
     a, b = metric_value(name, labels, proba), metric_value(name, renamed, proba[:, order])
@@ -55,7 +57,7 @@ def test_a_metric_does_not_know_what_classes_are_called(name: str, table, seed: 
 @pytest.mark.parametrize("name", ORDINAL_METRICS)
 @FEW
 @given(table=tables())
-def test_a_metric_of_ordered_classes_reads_the_same_from_the_other_end(name: str, table) -> None:
+def test_an_ordinal_metric_is_equal_for_the_reversed_order(name: str, table) -> None:
     labels, proba = table
     last = proba.shape[1] - 1
     a, b = metric_value(name, labels, proba), metric_value(name, last - labels, proba[:, ::-1])
@@ -65,7 +67,7 @@ def test_a_metric_of_ordered_classes_reads_the_same_from_the_other_end(name: str
 @pytest.mark.parametrize("name", sorted(set(METRICS) - NEEDS_MORE))
 @FEW
 @given(table=tables(), seed=st.integers(0, 99))
-def test_a_metric_does_not_know_the_order_of_samples(name: str, table, seed: int) -> None:
+def test_a_metric_does_not_depend_on_the_order_of_samples(name: str, table, seed: int) -> None:
     labels, proba = table
     rows = np.random.default_rng(seed).permutation(len(labels))
     a, b = metric_value(name, labels, proba), metric_value(name, labels[rows], proba[rows])
@@ -74,16 +76,16 @@ def test_a_metric_does_not_know_the_order_of_samples(name: str, table, seed: int
 
 @FEW
 @given(table=tables(), right=st.booleans(), n_groups=st.integers(2, 6), seed=st.integers(0, 99))
-def test_always_right_or_wrong_is_so_without_any_group_and_has_an_interval(
+def test_all_right_or_all_wrong_has_an_interval(
     table, right: bool, n_groups: int, seed: int
 ) -> None:
     labels, proba = table
     n_classes = proba.shape[1]
     predicted = labels if right else (labels + 1) % n_classes
-    answer = Combined(np.eye(n_classes)[predicted], predicted, np.zeros(len(labels), dtype=bool))
+    combined = Combined(np.eye(n_classes)[predicted], predicted, np.zeros(len(labels), dtype=bool))
     groups = np.random.default_rng(seed).integers(0, n_groups, len(labels))
     assume(len(np.unique(groups)) > 1)
-    one = score_methods({"it": answer}, labels, groups, n_classes, metrics=["accuracy"])["it"]
+    one = score_methods({"it": combined}, labels, groups, n_classes, metrics=["accuracy"])["it"]
     assert set(one.left_out["accuracy"].tolist()) == {float(right)}
     found = one.values["accuracy"]
     assert found.low < found.high
@@ -95,9 +97,9 @@ def test_always_right_or_wrong_is_so_without_any_group_and_has_an_interval(
 def test_a_resample_draws_as_many_groups_as_there_are(table, n_groups: int, seed: int) -> None:
     labels, proba = table
     groups = np.arange(len(labels)) % n_groups
-    n_there = int(groups.max()) + 1
+    n_drawn = int(groups.max()) + 1
     for weights in resampling(labels, groups, proba.shape[1], 20, seed):
-        assert (weights.sum(axis=1) == n_there).all()
+        assert (weights.sum(axis=1) == n_drawn).all()
         assert (weights >= 0).all()
 
 
@@ -116,7 +118,9 @@ def test_pairs_of_errors_are_symmetric_and_within_bounds(right: int, seed: int, 
 
 @FEW
 @given(table=tables(), n_members=st.integers(1, 4), seed=st.integers(0, 99))
-def test_the_mean_errs_by_its_members_error_less_their_spread(table, n_members, seed) -> None:
+def test_the_brier_score_of_the_mean_is_that_of_the_members_minus_ambiguity(
+    table, n_members, seed
+) -> None:
     labels, proba = table
     rng = np.random.default_rng(seed)
     members = rng.dirichlet(np.ones(proba.shape[1]), (len(labels), n_members))
@@ -127,7 +131,7 @@ def test_the_mean_errs_by_its_members_error_less_their_spread(table, n_members, 
 
 @FEW
 @given(n_members=st.integers(1, 5), seed=st.integers(0, 999))
-def test_shapley_shares_out_the_gain_and_gives_nothing_for_nothing(n_members, seed) -> None:
+def test_shapley_values_sum_to_the_gain_and_are_0_for_idle_members(n_members, seed) -> None:
     worth = np.random.default_rng(seed).normal(size=1 << n_members)
     values = shapley(worth, n_members)
     assert values.sum() == pytest.approx(worth[-1] - worth[0])

@@ -1,4 +1,4 @@
-"""Laws of the rules, on whatever logits hypothesis can think of."""
+"""Properties of the rules, on generated logits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
 from ensemble_kit.evaluation.uncertainty.hypothesis_tests import holm, mcnemar_exact
 from ensemble_kit.predictions.method_predictions import Combined
 
-# What learns nothing from labels; of these, the ones for which a repeated member is that member.
+# Combiners that are not fitted to labels, and those for which a repeated member is that member.
 RULES = sorted(
     name
     for name in COMBINERS
@@ -20,7 +20,7 @@ RULES = sorted(
 )
 REPEATABLE = [name for name in RULES if combiner_class(name).is_rule]
 FEW = settings(max_examples=40, deadline=None)
-# Grid points, so that exact ties come up often; large ones, so that exp would overflow unguarded.
+# Grid points, so that exact ties are frequent; large ones, for which a plain exp would overflow.
 VALUES = st.sampled_from([-1000.0, -30.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 30.0, 1000.0])
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(2, 4))
 LOGITS = SHAPES.flatmap(lambda shape: arrays(np.float64, shape, elements=VALUES))
@@ -38,7 +38,7 @@ def test_there_are_rules_to_check() -> None:
 @pytest.mark.parametrize("name", RULES)
 @FEW
 @given(logits=LOGITS)
-def test_rows_are_probabilities_whatever_the_logits(name: str, logits: np.ndarray) -> None:
+def test_rows_are_probabilities_for_any_logits(name: str, logits: np.ndarray) -> None:
     out = combined(name, logits)
     assert np.isfinite(out.proba).all()
     assert (out.proba >= 0).all()
@@ -82,7 +82,9 @@ def test_a_constant_on_all_logits_of_a_member_changes_nothing(
 
 @FEW
 @given(p=st.lists(st.floats(0, 1), min_size=1, max_size=12), seed=st.integers(0, 99))
-def test_holm_never_lowers_a_p_value_and_knows_no_order(p: list[float], seed: int) -> None:
+def test_holm_never_lowers_a_p_value_and_does_not_depend_on_order(
+    p: list[float], seed: int
+) -> None:
     adjusted = holm(p)
     assert (adjusted >= np.array(p)).all()
     assert (adjusted <= 1).all()

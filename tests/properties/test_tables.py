@@ -1,4 +1,4 @@
-"""Laws of tables and combiners: names and ids decide, positions never; nothing is lost on disk."""
+"""Properties of tables and combiners: joins by name and id, independence of order, storage."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ LOGITS = st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(2, 4)).flat
 )
 SYMMETRIC = ("mean", "vote", "mean-logits", "median", "trimmed-mean", "max", "min", "product")
 SIMPLEX = ("simplex", "greedy")
-LEARNT = ("simplex", "greedy", "classwise", "logistic", "ridge", "temperature", "best-member")
+FITTED = ("simplex", "greedy", "classwise", "logistic", "ridge", "temperature", "best-member")
 
 
 @pytest.mark.parametrize("name", SYMMETRIC)
 @FEW
 @given(logits=LOGITS, seed=st.integers(0, 99))
-def test_renaming_the_classes_renames_the_answer(name: str, logits: np.ndarray, seed: int) -> None:
+def test_renaming_the_classes_renames_the_predictions(
+    name: str, logits: np.ndarray, seed: int
+) -> None:
     order = np.random.default_rng(seed).permutation(logits.shape[2])
     labels = np.zeros(len(logits), dtype=int)
     a = make_combiner(name).fit(logits, labels).combine(logits)
@@ -44,10 +46,12 @@ def test_renaming_the_classes_renames_the_answer(name: str, logits: np.ndarray, 
     np.testing.assert_array_equal(a.predicted[clear], order[b.predicted[clear]])
 
 
-@pytest.mark.parametrize("name", LEARNT)
+@pytest.mark.parametrize("name", FITTED)
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 99))
-def test_what_is_learnt_knows_no_order_of_members_samples_or_classes(name: str, seed: int) -> None:
+def test_fits_do_not_depend_on_the_order_of_members_samples_or_classes(
+    name: str, seed: int
+) -> None:
     table = toy_predictions(90, 3, 3, n_groups=30, seed=seed)
     rng = np.random.default_rng(seed)
     rows, members, classes = rng.permutation(90), rng.permutation(3), rng.permutation(3)
@@ -72,14 +76,14 @@ def test_weights_are_shares(name: str, seed: int, n_members: int, n_classes: int
 
 @FEW
 @given(logits=LOGITS, seed=st.integers(0, 99))
-def test_every_tied_vote_is_counted_and_no_other(logits: np.ndarray, seed: int) -> None:
-    # Odd steps, so that no member is level between classes.
+def test_exactly_the_tied_votes_are_counted(logits: np.ndarray, seed: int) -> None:
+    # Different offsets, so that no member has a tie.
     logits = logits + np.arange(logits.shape[2]) * 0.01
     out = MajorityVote().fit(logits, np.zeros(len(logits), dtype=int)).combine(logits)
     votes = np.stack([np.bincount(row, minlength=logits.shape[2]) for row in logits.argmax(axis=2)])
-    level = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) > 1
-    np.testing.assert_array_equal(out.tied, level)
-    assert out.n_ties == level.sum()
+    tied = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    np.testing.assert_array_equal(out.tied, tied)
+    assert out.n_ties == tied.sum()
 
 
 @FEW
@@ -107,9 +111,9 @@ def test_metrics_do_not_depend_on_the_order_of_rows(seed: int) -> None:
     shuffled = table.take(np.random.default_rng(seed).permutation(80))
     found = []
     for one in (table, shuffled):
-        answer = {"simplex": cross_fit(make_combiner("simplex"), one)}
+        methods = {"simplex": cross_fit(make_combiner("simplex"), one)}
         scored = score_methods(
-            answer, np.asarray(one.labels), one.groups, 3,
+            methods, np.asarray(one.labels), one.groups, 3,
             metrics=["accuracy", "log_loss", "auroc"],
         )  # fmt: skip
         found.append(
@@ -144,11 +148,11 @@ def test_tables_join_by_id_and_class_name(seed: int) -> None:
     n_folds=st.integers(1, 3),
     seed=st.integers(0, 99),
 )  # fmt: skip
-def test_stored_logits_come_back_as_they_were(logits: np.ndarray, n_folds: int, seed: int) -> None:
+def test_stored_logits_are_read_back_unchanged(logits: np.ndarray, n_folds: int, seed: int) -> None:
     n_samples, n_classes = logits.shape
     gaps = np.random.default_rng(seed).random(n_samples) < 0.3
     oof = np.where(gaps[:, None], np.float32(np.nan), logits)
-    kept = MemberLogits(
+    stored = MemberLogits(
         oof=oof,
         test={k: logits + k for k in range(n_folds)},
         train_ids=tuple(f"träin {i}/ü" for i in range(n_samples)),
@@ -158,16 +162,16 @@ def test_stored_logits_come_back_as_they_were(logits: np.ndarray, n_folds: int, 
     )
     with tempfile.TemporaryDirectory() as folder:
         store = PredictionStore(folder)
-        store.write("a member", kept)
+        store.write("a member", stored)
         back = store.read("a member")
-    np.testing.assert_array_equal(back.oof, kept.oof)
-    assert back.test.keys() == kept.test.keys()
-    for k, array in kept.test.items():
+    np.testing.assert_array_equal(back.oof, stored.oof)
+    assert back.test.keys() == stored.test.keys()
+    for k, array in stored.test.items():
         np.testing.assert_array_equal(back.test[k], array)
-    assert (back.train_ids, back.test_ids) == (kept.train_ids, kept.test_ids)
-    assert back.class_names == kept.class_names
+    assert (back.train_ids, back.test_ids) == (stored.train_ids, stored.test_ids)
+    assert back.class_names == stored.class_names
 
 
-def test_the_lists_name_combiners_that_are_what_they_should_be() -> None:
+def test_the_lists_agree_with_the_combiners() -> None:
     assert not any(combiner_class(name).is_fitted_to_labels for name in SYMMETRIC)
-    assert all(combiner_class(name).is_fitted_to_labels for name in LEARNT)
+    assert all(combiner_class(name).is_fitted_to_labels for name in FITTED)
