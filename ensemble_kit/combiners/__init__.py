@@ -78,7 +78,7 @@ def combiner_class(name: str) -> type[Combiner]:
     """
     if name not in COMBINERS:
         raise UsageError(
-            f"Unknown method '{name}'", "no combiner has this name", did_you_mean(name, COMBINERS)
+            f"Unknown method '{name}'", "a method is a combiner", did_you_mean(name, COMBINERS)
         )
     module, attribute = COMBINERS[name]
     found: type[Combiner] = getattr(

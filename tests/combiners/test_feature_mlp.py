@@ -1,4 +1,4 @@
-"""The feature-fusion stacker: it learns what only features know, and never mixes spaces."""
+"""The feature-fusion stacker: it uses the information of features, and never mixes spaces."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 
 from ensemble_kit.combiners.rules.averaging import MeanLogits, MeanProba
 from ensemble_kit.combiners.saved import load_combiner, save_combiner
-from ensemble_kit.combiners.stacking.feature_combiner import crossing_folds
+from ensemble_kit.combiners.stacking.feature_combiner import FeatureCombiner, crossing_folds
 from ensemble_kit.combiners.stacking.feature_mlp import FeatureMLP
 from ensemble_kit.combiners.stacking.pca import principal_axes
+from ensemble_kit.combiners.stacking.pooled_mlp import PooledMLP
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
 from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
@@ -25,7 +26,7 @@ QUICK = Protocol(n_resamples=100)
 
 
 def blind_logits(table: Predictions) -> Predictions:
-    """The same table whose logits know nothing of the labels."""
+    """The same table with logits that are independent of the labels."""
     noise = np.random.default_rng(7).normal(size=table.logits.shape)
     return dataclasses.replace(table, logits=noise)
 
@@ -44,7 +45,7 @@ def test() -> Predictions:
     return blind_logits(toy_predictions(240, 2, 3, n_groups=48, n_features=6, kind="test", seed=3))
 
 
-def test_it_learns_what_only_features_know(oof: Predictions, test: Predictions) -> None:
+def test_it_uses_information_that_only_features_have(oof: Predictions, test: Predictions) -> None:
     evaluated = evaluate_all({"feature-mlp": small()}, oof, test, protocol=QUICK)
     found, mean = evaluated["feature-mlp"], evaluated["mean"]
     assert not found.fell_back
@@ -54,8 +55,8 @@ def test_it_learns_what_only_features_know(oof: Predictions, test: Predictions) 
     assert any("own feature space" in note for note in found.notes)
 
 
-def test_networks_over_mixed_spaces_would_not(oof: Predictions, test: Predictions) -> None:
-    """What the shape is for: the same features under one name of space lose most of it."""
+def test_networks_over_mixed_spaces_are_much_worse(oof: Predictions, test: Predictions) -> None:
+    """The same features, all marked as one space."""
     assert oof.features is not None
     mixed = PooledFeatures(oof.features.values, np.zeros_like(oof.features.spaces))
     own = cross_fit(small(), oof).predicted == oof.labels
@@ -66,12 +67,12 @@ def test_networks_over_mixed_spaces_would_not(oof: Predictions, test: Prediction
 
 def test_it_is_at_chance_on_permuted_labels(oof: Predictions) -> None:
     labels = np.random.default_rng(1).permutation(oof.labels)
-    null = dataclasses.replace(oof, labels=labels)
-    hits = cross_fit(small(), null).predicted == labels
+    permuted = dataclasses.replace(oof, labels=labels)
+    hits = cross_fit(small(), permuted).predicted == labels
     # 480 rows at 1/3: five standard errors are 0.108.
     assert abs(hits.mean() - 1 / 3) < 0.108
-    answer = evaluate(small(), null, protocol=QUICK)
-    assert answer.cross_fitted["log_loss"].value < mean_log_loss(null) + 0.05
+    found = evaluate(small(), permuted, protocol=QUICK)
+    assert found.cross_fitted["log_loss"].value < mean_log_loss(permuted) + 0.05
 
 
 def mean_log_loss(table: Predictions) -> float:
@@ -86,7 +87,7 @@ def test_a_row_is_evaluated_by_fits_that_saw_neither_its_group_nor_its_label(
     hidden = oof.groups == oof.groups[0]
     labels = np.where(hidden, (oof.labels + 1) % 3, oof.labels)
     after = cross_fit(small(), dataclasses.replace(oof, labels=labels)).proba
-    # Where its labels decide which groups are dealt together, only its own fold may move.
+    # Labels decide the assignment of groups to folds, but only within their own space.
     assert oof.features is not None
     other_spaces = oof.fold != oof.fold[0]
     np.testing.assert_array_equal(before[other_spaces], after[other_spaces])
@@ -95,8 +96,7 @@ def test_a_row_is_evaluated_by_fits_that_saw_neither_its_group_nor_its_label(
         assert len(np.unique(fold[oof.groups == group])) == 1
 
 
-def test_only_rows_of_a_space_decide_its_answers(oof: Predictions) -> None:
-    """Another fold's rows may be anything at all."""
+def test_predictions_in_a_space_depend_only_on_its_rows(oof: Predictions) -> None:
     fitted = small().fit_to(oof)
     assert oof.features is not None
     ours = oof.fold == 0
@@ -107,26 +107,28 @@ def test_only_rows_of_a_space_decide_its_answers(oof: Predictions) -> None:
     )
     again = small().fit_to(changed)
     rows = oof.take(ours)
-    # Networks are trained in one batch: when all of it stops may differ, the best epoch hardly.
+    # Networks are trained in one batch, so they may stop at slightly different epochs.
     np.testing.assert_allclose(again.apply(rows).proba, fitted.apply(rows).proba, atol=0.02)
 
 
-def test_a_test_row_is_the_mean_over_the_spaces(oof: Predictions, test: Predictions) -> None:
-    fitted = small().fit_to(oof)
-    assert isinstance(fitted, FeatureMLP)
-    kept = test.features
-    assert kept is not None
+@pytest.mark.parametrize("combiner", [small(), PooledMLP(epochs=2)], ids=["feature", "pooled"])
+def test_a_test_row_is_the_mean_over_the_spaces(
+    oof: Predictions, test: Predictions, combiner: FeatureCombiner
+) -> None:
+    fitted = combiner.fit_to(oof)
+    features = test.features
+    assert features is not None
     alone = [
         fitted.predict_proba(
             test.logits,
-            PooledFeatures(tuple(v[:, [k]] for v in kept.values), kept.spaces[:, [k]]),
+            PooledFeatures(tuple(v[:, [k]] for v in features.values), features.spaces[:, [k]]),
         )
         for k in range(4)
     ]
     np.testing.assert_allclose(fitted.apply(test).proba, np.mean(alone, axis=0), atol=1e-12)
 
 
-def test_it_survives_the_disk_and_answers_test_rows_alike(
+def test_a_saved_combiner_predicts_the_same_test_rows(
     oof: Predictions, test: Predictions, tmp_path: Path
 ) -> None:
     fitted = small().fit_to(oof)
@@ -136,7 +138,7 @@ def test_it_survives_the_disk_and_answers_test_rows_alike(
     )
 
 
-def test_spaces_of_one_group_stay_at_the_members_mean(tmp_path: Path) -> None:
+def test_spaces_of_one_group_predict_the_members_mean(tmp_path: Path) -> None:
     table = toy_predictions(120, 3, 3, n_groups=4, n_folds=4, n_features=6)
     mean = MeanLogits().fit(table.logits, table.labels).predict_proba(table.logits)
     fitted = small().fit_to(table)
@@ -155,7 +157,7 @@ def test_principal_axes_are_those_of_the_singular_value_decomposition() -> None:
     np.testing.assert_allclose(axes.T @ axes, np.eye(5), atol=1e-12)
 
 
-# -- what it refuses -----------------------------------------------------------------------
+# -- errors --------------------------------------------------------------------------------
 
 
 def test_logits_alone_are_refused(oof: Predictions) -> None:
@@ -173,23 +175,23 @@ def test_test_rows_are_not_fitted_to(test: Predictions) -> None:
 
 def test_features_of_other_rows_or_widths_are_refused(oof: Predictions) -> None:
     fitted = small().fit_to(oof)
-    kept = oof.features
+    features = oof.features
     assert isinstance(fitted, FeatureMLP)
-    assert kept is not None
+    assert features is not None
     with pytest.raises(DataError, match="10 rows of 2 members"):
-        fitted.combine(oof.logits, kept.take(np.arange(10)))
-    narrow = PooledFeatures(tuple(v[:, :, :4] for v in kept.values), kept.spaces)
+        fitted.combine(oof.logits, features.take(np.arange(10)))
+    narrow = PooledFeatures(tuple(v[:, :, :4] for v in features.values), features.spaces)
     with pytest.raises(DataError, match=r"4, 4.*6, 6"):
         fitted.combine(oof.logits, narrow)
     with pytest.raises(DataError, match="1 row of"):
-        dataclasses.replace(oof, features=kept.take([0]))
-    broken = kept.values[0].copy()
+        dataclasses.replace(oof, features=features.take([0]))
+    broken = features.values[0].copy()
     broken[3] = np.nan
-    with pytest.raises(DataError, match="finite numbers"):
-        PooledFeatures((broken,), kept.spaces)
+    with pytest.raises(DataError, match="1 of 1 members"):
+        PooledFeatures((broken,), features.spaces)
 
 
-def test_features_go_with_rows_and_members(oof: Predictions) -> None:
+def test_features_are_selected_with_rows_and_members(oof: Predictions) -> None:
     assert oof.features is not None
     part = oof.take([5, 3]).select(["member1"])
     assert part.features is not None

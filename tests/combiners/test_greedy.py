@@ -45,7 +45,7 @@ def test_pruning_by_margins_changes_no_pick(balanced: bool) -> None:
 
 
 @pytest.mark.parametrize("levels", [1, 4])
-def test_level_classes_count_as_the_mean_would_decide_them(levels: int) -> None:
+def test_ties_are_decided_as_in_the_mean(levels: int) -> None:
     proba, labels = problem(300)
     proba = np.round(proba * levels) / levels  # exact sums, with many ties
     slow = AnyLoss(proba, lambda p: float((p.argmax(axis=1) != labels).mean()))
@@ -58,7 +58,7 @@ def test_level_classes_count_as_the_mean_would_decide_them(levels: int) -> None:
         slow.add(member)
 
 
-def test_members_sure_and_wrong_do_not_overflow_the_products() -> None:
+def test_confident_wrong_members_do_not_underflow_the_products() -> None:
     of_truth = np.full((3, 500), 1e-30)
     of_truth[2] = 0.5
     picks = pick(LogLoss(of_truth), 5)
@@ -69,7 +69,7 @@ def test_members_sure_and_wrong_do_not_overflow_the_products() -> None:
 def autogluons_loop(proba: np.ndarray, labels: np.ndarray, metric: str, size: int) -> list[int]:
     """The published loop of AutoGluon's EnsembleSelection, written out.
 
-    Six decimals; of level members those used before, of several a draw by RandomState(0).
+    Six decimals. Of tied members those that were used before; of several a draw by RandomState(0).
     """
     rows, mean, order, scores_then = np.arange(len(labels)), 0.0, [], []
     rng = np.random.RandomState(0)
@@ -91,7 +91,7 @@ def autogluons_loop(proba: np.ndarray, labels: np.ndarray, metric: str, size: in
 
 @pytest.mark.parametrize("metric", ["log_loss", "accuracy"])
 @pytest.mark.parametrize("n_members", [3, 8])
-def test_picks_are_those_of_autogluons_loop_written_out(metric: str, n_members: int) -> None:
+def test_picks_equal_the_loop_of_autogluon(metric: str, n_members: int) -> None:
     proba, labels = problem(2000, n_members, 4)
     of_truth = proba[:, np.arange(len(labels)), labels]
     loss = LogLoss(of_truth) if metric == "log_loss" else ErrorRate(proba, labels)
@@ -100,7 +100,7 @@ def test_picks_are_those_of_autogluons_loop_written_out(metric: str, n_members: 
 
 
 @pytest.mark.parametrize("metric", ["log_loss", "accuracy"])
-def test_picks_are_autogluons(metric: str) -> None:
+def test_picks_equal_those_of_autogluon(metric: str) -> None:
     pytest.importorskip("autogluon.core")
     from autogluon.core.metrics import accuracy, log_loss
     from autogluon.core.models.greedy_ensemble.ensemble_selection import EnsembleSelection
@@ -129,7 +129,7 @@ def test_selection_leaves_noise_out(metric: str) -> None:
     assert fitted.weights_.sum() == pytest.approx(1.0)
 
 
-def test_bags_resample_whole_groups_and_max_members_is_kept() -> None:
+def test_bags_resample_whole_groups_and_max_members_is_respected() -> None:
     table = toy_predictions(300, 6, 3)
     fitted = GreedySelection(n_bags=5, max_members=2).fit(table.logits, table.labels, table.groups)
     assert (fitted.weights_ > 0).sum() == 2
@@ -147,7 +147,7 @@ def test_simplex_weights_are_optimal_within_the_bound() -> None:
     assert (np.log(of_truth @ others.T).mean(axis=0) <= best + 1e-7).all()
 
 
-def test_fitted_weights_beat_the_mean_on_the_rows_they_saw() -> None:
+def test_fitted_weights_are_better_than_the_mean_in_sample() -> None:
     table = toy_predictions(300, 5, 3)
     rows = np.arange(300)
     equal = -np.log(softmax(table.logits).mean(axis=1)[rows, table.labels]).mean()
@@ -157,7 +157,7 @@ def test_fitted_weights_beat_the_mean_on_the_rows_they_saw() -> None:
 
 
 @pytest.mark.parametrize("metric", ["auroc", "macro_f1", "mcc", "quadratic_weighted_kappa", "ece"])
-def test_any_metric_picks_as_the_plain_loop_over_the_registry_does(metric: str) -> None:
+def test_picks_by_any_metric_equal_a_plain_loop(metric: str) -> None:
     table = toy_predictions(160, 4, 3)
     proba = softmax(table.logits).transpose(1, 0, 2)
     wanted = METRICS[metric]
@@ -171,18 +171,18 @@ def test_any_metric_picks_as_the_plain_loop_over_the_registry_does(metric: str) 
     losses = []
     for _ in range(6):
         after = [loss([*order, m]) for m in range(4)]
-        level = [m for m in range(4) if after[m] == min(after)]
-        order.append(([m for m in level if m in order] or level)[0])
+        tied = [m for m in range(4) if after[m] == min(after)]
+        order.append(([m for m in tied if m in order] or tied)[0])
         losses.append(min(after))
-    kept = order[: int(np.argmin(losses)) + 1]
+    best = order[: int(np.argmin(losses)) + 1]
     fitted = GreedySelection(metric=metric, n_picks=6).fit(table.logits, table.labels)
-    np.testing.assert_allclose(fitted.weights_, np.bincount(kept, minlength=4) / len(kept))
+    np.testing.assert_allclose(fitted.weights_, np.bincount(best, minlength=4) / len(best))
 
 
-def test_selection_by_cost_weighs_errors_as_they_cost() -> None:
+def test_selection_by_cost_uses_the_costs_of_errors() -> None:
     labels = np.array([0] * 10 + [1] * 10)
-    wolf, missing = np.r_[[1] * 4, [0] * 6, [1] * 10], np.r_[[0] * 12, [1] * 8]
-    logits = np.stack([4.0 * np.eye(2)[answer] for answer in (wolf, missing)], axis=1)
+    false_alarms, misses = np.r_[[1] * 4, [0] * 6, [1] * 10], np.r_[[0] * 12, [1] * 8]
+    logits = np.stack([4.0 * np.eye(2)[predicted] for predicted in (false_alarms, misses)], axis=1)
     costs = ((0.0, 1.0), (10.0, 0.0))
     by_cost = GreedySelection("expected_cost", n_picks=1, error_costs=costs).fit(logits, labels)
     assert by_cost.weights_.tolist() == [1.0, 0.0]
@@ -191,7 +191,7 @@ def test_selection_by_cost_weighs_errors_as_they_cost() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "printed"),
+    ("options", "named"),
     [
         ({"metric": "aurok"}, "Did you mean 'auroc'"),
         ({"metric": "expected_cost"}, "expected_cost"),
@@ -200,7 +200,7 @@ def test_selection_by_cost_weighs_errors_as_they_cost() -> None:
         ({"n_picks": 0}, "n_picks=0"),
     ],
 )
-def test_selection_refuses_what_it_cannot_choose_by(options: dict, printed: str) -> None:
+def test_invalid_options_of_selection_are_refused(options: dict, named: str) -> None:
     table = toy_predictions(60, 3, 3)
-    with pytest.raises(UsageError, match=printed):
+    with pytest.raises(UsageError, match=named):
         GreedySelection(**options).fit(table.logits, table.labels)

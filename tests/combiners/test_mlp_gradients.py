@@ -1,4 +1,4 @@
-"""The written-out gradients and steps of the batched networks, against torch's."""
+"""The explicit gradients and steps of the batched networks, against torch."""
 
 from __future__ import annotations
 

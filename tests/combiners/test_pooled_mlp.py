@@ -1,4 +1,4 @@
-"""The published MLP on pooled features: its layers, its gradients, and what it learns from."""
+"""The published MLP on pooled features: layers, gradients, and inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from ensemble_kit.combiners.stacking.dense_network import EPSILON, DenseNetwork,
 from ensemble_kit.combiners.stacking.pooled_mlp import PooledMLP
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
 from ensemble_kit.evaluation.runs.stack_run import all_methods
-from ensemble_kit.predictions.features import PooledFeatures
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.testing import toy_predictions
 
@@ -43,20 +42,20 @@ def test_its_gradients_are_those_of_torch() -> None:
     network = DenseNetwork.start(rows, (8, 4, 3), rng)
     network.gain[:] = rng.uniform(0.5, 2, 5)
     network.shift[:] = rng.normal(size=5)
-    keep = (rng.random((9, 5)) >= 0.2).astype(np.float32) / np.float32(0.8)
+    mask = (rng.random((9, 5)) >= 0.2).astype(np.float32) / np.float32(0.8)
     leaves = [torch.tensor(one, requires_grad=True) for one in network.learnt]
     gain, shift, w0, w1, w2, b0, b1, b2 = leaves
     x = torch.nn.functional.batch_norm(
         torch.tensor(rows), None, None, gain, shift, training=True, eps=EPSILON
     )
-    x = torch.relu(torch.relu((x * torch.tensor(keep)) @ w0 + b0) @ w1 + b1) @ w2 + b2
+    x = torch.relu(torch.relu((x * torch.tensor(mask)) @ w0 + b0) @ w1 + b1) @ w2 + b2
     torch.nn.functional.cross_entropy(x, torch.tensor(labels)).backward()
-    for found, leaf in zip(network.gradient(rows, labels, keep), leaves, strict=True):
+    for found, leaf in zip(network.gradient(rows, labels, mask), leaves, strict=True):
         assert leaf.grad is not None
         np.testing.assert_allclose(found, leaf.grad.numpy(), atol=2e-6)
 
 
-def test_dropout_and_epochs_change_what_is_learnt() -> None:
+def test_dropout_and_epochs_change_the_trained_network() -> None:
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(40, 6)).astype(np.float32)
     labels = (rows[:, 0] > 0).astype(np.int64)
@@ -73,27 +72,11 @@ def test_dropout_and_epochs_change_what_is_learnt() -> None:
     assert loss(trained(0.0, 30)) < 0.2 < loss(trained(0.0, 1))
 
 
-def test_it_learns_what_only_features_know_and_ignores_logits(oof: Predictions) -> None:
+def test_it_uses_features_and_ignores_logits(oof: Predictions) -> None:
     found = cross_fit(PooledMLP(epochs=15), oof)
     assert (found.predicted == oof.labels).mean() > 0.85
     other = dataclasses.replace(oof, logits=oof.logits[::-1] * 3)
     np.testing.assert_array_equal(cross_fit(PooledMLP(epochs=15), other).proba, found.proba)
-
-
-def test_a_test_row_is_the_mean_over_the_networks_of_all_folds(oof: Predictions) -> None:
-    fitted = PooledMLP(epochs=2).fit_to(oof)
-    assert isinstance(fitted, PooledMLP)
-    test = toy_predictions(40, 2, 3, n_groups=8, n_features=6, kind="test", seed=3)
-    kept = test.features
-    assert kept is not None
-    alone = [
-        fitted.predict_proba(
-            test.logits,
-            PooledFeatures(tuple(v[:, [k]] for v in kept.values), kept.spaces[:, [k]]),
-        )
-        for k in range(4)
-    ]
-    np.testing.assert_allclose(fitted.apply(test).proba, np.mean(alone, axis=0), atol=1e-12)
 
 
 def test_it_is_never_replaced_by_the_mean_and_not_part_of_all() -> None:

@@ -34,13 +34,13 @@ def test_rules_give_kunchevas_table(rule: Callable[[Array], Array], winner: int)
     assert rule(KUNCHEVA[None]).argmax() == winner
 
 
-def test_kunchevas_supports_are_his() -> None:
+def test_supports_equal_kunchevas_table() -> None:
     np.testing.assert_allclose(rules.median_rule(KUNCHEVA[None])[0], [0.1, 0.5, 0.4])
     np.testing.assert_allclose(rules.min_rule(KUNCHEVA[None])[0], [0.0, 0.0, 0.1])
     np.testing.assert_allclose(rules.max_rule(KUNCHEVA[None])[0], [0.4, 0.8, 1.0])
 
 
-# Her profile, worked by hand as distributions: rows sum to 1, no member level between classes.
+# Kuncheva's profile as distributions, worked by hand: rows sum to 1, no member has a tie.
 PROFILE = np.array(
     [[0.10, 0.50, 0.40], [0.05, 0.05, 0.90], [0.40, 0.35, 0.25], [0.20, 0.70, 0.10], [0.10, 0.70, 0.20]]
 )  # fmt: skip
@@ -101,13 +101,11 @@ def test_chunked_kernels_equal_the_plain_formula(shape: tuple[int, int, int]) ->
 @pytest.mark.parametrize("rule", [MeanProba, MeanLogits])
 def test_logits_of_half_precision_are_averaged_in_single(rule: type) -> None:
     half = (np.random.default_rng(0).normal(size=(500, 40, 3)) * 4).astype(np.float16)
-    answers = [
-        rule().fit(z, np.zeros(500, int)).predict_proba(z) for z in (half, half.astype(float))
-    ]
-    np.testing.assert_allclose(*answers, atol=5e-6)
+    found = [rule().fit(z, np.zeros(500, int)).predict_proba(z) for z in (half, half.astype(float))]
+    np.testing.assert_allclose(*found, atol=5e-6)
 
 
-def test_threads_share_the_rows_out_and_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_give_bitwise_equal_results(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = np.random.default_rng(0).normal(size=(1003, 5, 3)).astype(np.float32).round(1)
     kernels_of = (kernels.mean_softmax, kernels.vote_counts)
     alone = [kernel(logits) for kernel in kernels_of]
@@ -136,7 +134,7 @@ def test_row_44_a_tied_vote_does_not_depend_on_member_order() -> None:
     assert vote.predict(TIE[:, ::-1]).tolist() == vote.predict(TIE).tolist()
 
 
-def test_severity_prefers_the_named_class_among_those_level() -> None:
+def test_severity_prefers_the_named_class_among_tied_classes() -> None:
     assert MajorityVote(ties="severity", positive=0).fit(TIE, [0, 0]).predict(TIE).tolist() == [
         0,
         0,
@@ -152,21 +150,21 @@ def test_a_tie_without_a_known_order_of_the_classes_goes_by_probability(positive
     assert vote.combine(TIE).n_ties == 2
 
 
-def test_severity_looks_at_probability_where_the_named_class_is_not_level() -> None:
-    level = np.log([[[0.1, 0.8, 0.1], [0.1, 0.3, 0.6]]])  # a tie of the last two classes
-    assert MajorityVote(ties="severity", positive=0).fit(level, [0]).predict(level).tolist() == [1]
-    assert MajorityVote(ties="severity", positive=2).fit(level, [0]).predict(level).tolist() == [2]
+def test_severity_uses_probability_if_the_named_class_is_not_tied() -> None:
+    tied = np.log([[[0.1, 0.8, 0.1], [0.1, 0.3, 0.6]]])  # a tie of the last two classes
+    assert MajorityVote(ties="severity", positive=0).fit(tied, [0]).predict(tied).tolist() == [1]
+    assert MajorityVote(ties="severity", positive=2).fit(tied, [0]).predict(tied).tolist() == [2]
 
 
-def test_an_exact_tie_never_falls_to_the_lowest_class() -> None:
-    level = np.zeros((1, 2, 2))
+def test_an_exact_tie_is_decided_for_the_last_class() -> None:
+    tied = np.zeros((1, 2, 2))
     for combiner in (MajorityVote(), MeanProba(), MeanLogits()):
-        out = combiner.fit(level, [0]).combine(level)
+        out = combiner.fit(tied, [0]).combine(tied)
         assert out.predicted.tolist() == [1]
         assert out.n_ties == 1
 
 
-def test_an_unknown_policy_says_what_was_meant() -> None:
+def test_an_unknown_policy_suggests_the_nearest_one() -> None:
     with pytest.raises(UsageError, match="Did you mean 'severity'"):
         MajorityVote(ties="severty").fit(TIE, [0, 0])
 

@@ -1,4 +1,4 @@
-"""Stackers: agreement with scikit-learn, chance on noise, group-safe insides."""
+"""Stackers: agreement with scikit-learn, absent classes, calibration, inner folds of whole groups."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_logistic_stacker_agrees_with_stacking_classifier_on_the_same_folds() ->
     )
 
 
-def test_boosting_stored_as_arrays_is_scikit_learns() -> None:
+def test_boosting_stored_as_arrays_predicts_like_scikit_learn() -> None:
     table = toy_predictions(240, 3, 3)
     fitted = BoostingStacker(n_rounds=20)
     fitted._rounds = lambda x, labels, groups: 20
@@ -97,7 +97,7 @@ def test_the_temperature_of_one_member_undoes_any_factor_on_its_logits() -> None
     np.testing.assert_allclose(sharp, plain, atol=1e-4)
 
 
-def test_temperature_leaves_the_class_and_lowers_the_loss_of_overconfident_members() -> None:
+def test_temperature_preserves_the_class_and_lowers_the_loss_of_overconfident_members() -> None:
     table = toy_predictions(300, 3, 3)
     sure = table.logits * 6.0
     rows = np.arange(300)
@@ -111,7 +111,7 @@ def test_temperature_leaves_the_class_and_lowers_the_loss_of_overconfident_membe
 
 
 @pytest.mark.parametrize("kind", [TemperatureScaled, CalibratedMembers])
-def test_members_that_are_worse_than_chance_keep_the_order_of_their_answers(kind: type) -> None:
+def test_members_worse_than_chance_keep_the_order_of_their_probabilities(kind: type) -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(40, 2, 2))
     wrong = logits.mean(axis=1).argmin(axis=1)
@@ -135,7 +135,7 @@ def test_inner_folds_never_split_a_group() -> None:
     assert len(np.unique(fold)) == 5
 
 
-def test_mlp_networks_stop_on_groups_they_did_not_learn_from() -> None:
+def test_mlp_networks_stop_on_held_out_groups() -> None:
     table = toy_predictions(120, 3, 3, n_groups=12)
     groups = np.unique(table.groups, return_inverse=True)[1]
     for learn, stop in inner_stops(np.asarray(table.labels), groups, 7, 0):
@@ -143,7 +143,7 @@ def test_mlp_networks_stop_on_groups_they_did_not_learn_from() -> None:
         assert len(learn) + len(stop) == 120
 
 
-def test_fitting_all_folds_at_once_is_fitting_them_one_by_one_but_for_batch_sizes() -> None:
+def test_folds_fitted_together_equal_folds_fitted_separately_up_to_batch_sizes() -> None:
     table = toy_predictions(120, 3, 3, n_groups=12)
     sets = [np.flatnonzero(table.fold != k) for k in range(4)]
     many = MLPStacker(epochs=2, n_networks=2).fit_many(
@@ -172,14 +172,14 @@ def test_no_combiner_loads_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("sure", ["always the first", "any at all"])
-def test_members_sure_of_nothing_do_not_pull_the_networks_down(sure: str) -> None:
+@pytest.mark.parametrize("confident_in", ["class 0", "a random class"])
+def test_confident_uninformative_members_do_not_harm_the_networks(confident_in: str) -> None:
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.arange(300) % 2)
     scores = 0.9 * rng.normal(size=(300, 2)) + 1.2 * (2 * labels - 1)[:, None]
     good = np.stack([-scores, scores], axis=2)
-    side = np.ones(300) if sure == "always the first" else rng.choice([-1.0, 1.0], 300)
-    wild = np.stack([16.0 * side, np.zeros(300)], axis=1)[:, None]
+    side = np.ones(300) if confident_in == "class 0" else rng.choice([-1.0, 1.0], 300)
+    noise = np.stack([16.0 * side, np.zeros(300)], axis=1)[:, None]
     fold = np.arange(300) % 3
     sets = [np.flatnonzero(fold != k) for k in range(3)]
 
@@ -192,10 +192,10 @@ def test_members_sure_of_nothing_do_not_pull_the_networks_down(sure: str) -> Non
 
     alone = log_loss(good)
     assert alone < 0.2
-    assert log_loss(np.concatenate([good, wild, wild], axis=1)) < alone + 0.05
+    assert log_loss(np.concatenate([good, noise, noise], axis=1)) < alone + 0.05
 
 
-def test_a_log_pool_is_optimal_over_weights_that_are_not_negative() -> None:
+def test_a_log_pool_is_optimal_over_nonnegative_weights() -> None:
     labels = np.random.default_rng(1).integers(0, 3, 400)
     log_proba = np.log(softmax(toy_logits(labels, 4, 3)))
     weights = pool_weights(log_proba, labels, ridge=0.0)

@@ -32,8 +32,8 @@ def pool_weights(log_proba: Array, labels: npt.NDArray[np.int64], ridge: float =
 
     Examples
     --------
-    >>> sure = np.log([[[0.9, 0.1], [1.0, 1e-5]], [[0.1, 0.9], [1.0, 1e-5]]])
-    >>> bool(pool_weights(sure, np.array([0, 1]))[1] < 0.01)
+    >>> log_proba = np.log([[[0.9, 0.1], [1.0, 1e-5]], [[0.1, 0.9], [1.0, 1e-5]]])
+    >>> bool(pool_weights(log_proba, np.array([0, 1]))[1] < 0.01)
     True
     """
     from scipy.optimize import minimize

@@ -53,7 +53,7 @@ class Weights:
             own[networks] = new[networks]
 
     def full(self) -> tuple[Array, Array, Array, Array]:
-        """In float64, as `Networks` has them."""
+        """The arrays in float64, with the shapes of `Networks`."""
         w1, b1, w2, b2 = (one.astype(np.float64) for one in self.arrays())
         return w1, b1[:, 0], w2, b2[:, 0]
 
