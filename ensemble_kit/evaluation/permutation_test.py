@@ -265,8 +265,8 @@ def with_noise_members(oof: Predictions, rng: np.random.Generator) -> Prediction
     Missing predictions of a member stay in their rows, so that every row still meets the quorum.
     """
     logits = oof.logits.copy()
-    for m, there in enumerate(oof.available.T):
-        rows = np.flatnonzero(there)
+    for m, available in enumerate(oof.available.T):
+        rows = np.flatnonzero(available)
         logits[rows, m] = oof.logits[rng.permutation(rows), m]
     real = oof.features
     # Features of different models have different spaces, so rows cannot be exchanged.

@@ -1,4 +1,4 @@
-"""The floors of a table are floors by the figure that the table is judged by."""
+"""The baselines of a table are chosen by the metric of the table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ QUICK = {"n_resamples": 0}
 
 
 class LastMember(BestMember):
-    """Learns the wrong thing."""
+    """Always chooses the last member."""
 
     def _fit(self, logits, labels, groups) -> None:
         self.member_ = logits.shape[1] - 1
@@ -53,12 +53,12 @@ def test_the_best_member_is_the_best_by_the_metric_of_the_table(metric: str, bes
     assert table.member_names[evaluated["best-member"].combiner.member_] == best
 
 
-def test_the_best_member_by_cost_is_the_one_that_errs_cheaply() -> None:
+def test_the_best_member_by_cost_has_the_lowest_cost() -> None:
     labels = np.array([0] * 10 + [1] * 10)
-    says = {"cries wolf": np.r_[[1] * 4, [0] * 6, [1] * 10], "misses": np.r_[[0] * 19, [1]]}
-    says["misses"][10:17] = 1  # 2 errors, both on class 1
+    predicted = {"false alarms": np.r_[[1] * 4, [0] * 6, [1] * 10], "misses": np.r_[[0] * 19, [1]]}
+    predicted["misses"][10:17] = 1  # 2 errors, both on class 1
     table = Predictions.from_arrays(
-        {name: 4.0 * np.eye(2)[answer] for name, answer in says.items()},
+        {name: 4.0 * np.eye(2)[one] for name, one in predicted.items()},
         labels,
         class_names=["healthy", "cancer"],
         fold=np.arange(20) % 2,
@@ -71,17 +71,17 @@ def test_the_best_member_by_cost_is_the_one_that_errs_cheaply() -> None:
         return table.member_names[evaluated["best-member"].combiner.member_]
 
     assert chosen() == "misses"
-    assert chosen(metric="expected_cost", costs=costs) == "cries wolf"
+    assert chosen(metric="expected_cost", costs=costs) == "false alarms"
 
 
-def test_a_best_member_with_a_metric_of_its_own_keeps_it() -> None:
+def test_the_own_metric_of_a_best_member_is_not_changed() -> None:
     own = {"best-member": BestMember("brier"), "other": BestMember()}
     made = with_baselines(own, Protocol(metric="auroc"), ["a", "b"])
     assert [made[name].metric for name in ("best-member", "other")] == ["brier", "auroc"]
     assert list(made) == ["best-member", "mean", "other", "oracle"]
 
 
-def test_a_metric_with_an_ideal_value_chooses_nothing() -> None:
+def test_a_metric_with_an_ideal_value_cannot_choose_a_member() -> None:
     table = sharp_and_calibrated()
     with pytest.raises(UsageError, match="calibration_slope"):
         BestMember("calibration_slope").fit(table.logits, table.labels)

@@ -1,4 +1,4 @@
-"""Prediction sets: what they promise, to whom, from what, and how it is measured."""
+"""Prediction sets: guaranteed and measured coverage, calibration rows, and errors."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def one_image_each(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return order[np.unique(groups[order], return_index=True)[1]]
 
 
-def held(sets: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def covered(sets: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return sets[np.arange(len(labels)), labels]
 
 
 @pytest.mark.parametrize("score", ["lac", "aps", "raps"])
 @pytest.mark.parametrize("per_class", [False, True])
-def test_a_random_image_of_a_new_patient_is_held_as_often_as_promised(
+def test_a_random_image_of_a_new_patient_is_covered_at_the_guaranteed_rate(
     score: str, per_class: bool
 ) -> None:
     rng, found = np.random.default_rng(1), []
@@ -67,11 +67,11 @@ def test_a_random_image_of_a_new_patient_is_held_as_often_as_promised(
         )
         new, truth, of = draw(60, rng)
         rows = one_image_each(of, rng)
-        found.append(held(fitted.predict(new[rows]), truth[rows]).mean())
+        found.append(covered(fitted.predict(new[rows]), truth[rows]).mean())
     assert 0.79 <= np.mean(found) <= (0.87 if per_class else 0.83)
 
 
-def test_images_weighed_alike_break_the_promise_to_patients_where_large_ones_are_easy() -> None:
+def test_equal_weights_of_images_lose_the_coverage_of_patients() -> None:
     rng, by_image, by_patient = np.random.default_rng(0), [], []
     for _ in range(80):
         size = rng.choice((1, 40), 40, p=(0.7, 0.3))
@@ -84,7 +84,7 @@ def test_images_weighed_alike_break_the_promise_to_patients_where_large_ones_are
         for units, into in ((None, by_image), (groups[mine], by_patient)):
             fitted = calibrate(proba[mine], labels[mine], alpha=0.2, groups=units)
             new = np.flatnonzero(~mine)[one_image_each(groups[~mine], rng)]
-            into.append(held(fitted.predict(proba[new]), labels[new]).mean())
+            into.append(covered(fitted.predict(proba[new]), labels[new]).mean())
     assert np.mean(by_image) < 0.7
     assert np.mean(by_patient) >= 0.79
 
@@ -108,7 +108,7 @@ def slow_sets(proba, labels, groups, new, alpha: float, score: str, per_class: b
 
 @pytest.mark.parametrize("score", ["lac", "aps", "raps"])
 @pytest.mark.parametrize("per_class", [False, True])
-def test_sets_are_those_of_the_rule_as_written(score: str, per_class: bool) -> None:
+def test_sets_equal_a_slow_implementation_of_the_rule(score: str, per_class: bool) -> None:
     rng = np.random.default_rng(2)
     proba, labels, groups = draw(15, rng, sizes=(1, 4))
     new = draw(8, rng, sizes=(3,))[0].round(2)
@@ -135,7 +135,7 @@ def test_cross_conformal_sets_compare_each_fold_by_its_own_models() -> None:
             assert got[i, c] == ((above + 1) / 31 > 0.1 + 1e-9)
 
 
-def test_cross_fitted_sets_never_see_the_fold_that_they_are_evaluated_on() -> None:
+def test_cross_fitted_sets_do_not_depend_on_labels_of_their_own_fold() -> None:
     rng = np.random.default_rng(4)
     proba, labels, groups = draw(40, rng)
     fold = groups % 4
@@ -149,9 +149,7 @@ def test_cross_fitted_sets_never_see_the_fold_that_they_are_evaluated_on() -> No
 @pytest.mark.parametrize(
     ("alpha", "needed"), [(0.1, 9), (0.05, 19), (0.2, 4), (0.3, 3), (1 / 3, 2)]
 )
-def test_the_fewest_patients_are_those_with_which_a_threshold_is_finite(
-    alpha: float, needed: int
-) -> None:
+def test_the_minimum_number_of_patients_gives_a_finite_threshold(alpha: float, needed: int) -> None:
     assert units_needed(alpha) == needed
     for n, finite in ((needed, True), (needed - 1, False)):
         fitted = calibrate(np.full((n, 2), 0.5), np.zeros(n, dtype=int), alpha=alpha)
@@ -161,7 +159,7 @@ def test_the_fewest_patients_are_those_with_which_a_threshold_is_finite(
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory):
     made = toy_run(tmp_path_factory.mktemp("sets") / "toy")
-    for name in made.store.members():  # each fold's model sees the test rows a little differently
+    for name in made.store.members():  # test predictions of the folds' models differ a little
         one = made.store.read(name)
         test = {k: (1 + 0.02 * k) * z for k, z in one.test.items()}
         made.store.write(name, dataclasses.replace(one, test=test))
@@ -173,7 +171,7 @@ def call(*args: str):
     return CliRunner().invoke(app, ["conformal", *args], catch_exceptions=False)
 
 
-def test_the_command_prints_what_sets_json_holds_and_csv_counts(run) -> None:
+def test_sets_json_agrees_with_sets_csv_and_the_printed_sentences(run) -> None:
     printed = call("--run", str(run.path), "--resamples", "100").output
     stored = json.loads((run.ensemble_dir("mean") / "sets.json").read_text())
     one = stored["figures"]["test"]["all"]
@@ -186,17 +184,17 @@ def test_the_command_prints_what_sets_json_holds_and_csv_counts(run) -> None:
     assert (frame.filter(like="in_class").sum(axis=1) == frame["size"]).all()
 
 
-def test_sets_rest_on_out_of_fold_rows_alone(run) -> None:
-    answers = stored_predictions(run, "mean")
+def test_sets_are_calibrated_on_out_of_fold_rows_only(run) -> None:
+    stored = stored_predictions(run, "mean")
     before = conformal_sets(run, "mean", QUICK, write=False)
-    again = calibrate(answers.oof.proba, answers.oof.labels, groups=answers.oof.groups)
-    sets = again.predict(answers.test.proba)
+    again = calibrate(stored.oof.proba, stored.oof.labels, groups=stored.oof.groups)
+    sets = again.predict(stored.test.proba)
     got = before.frame.query("split == 'test'").filter(like="in_class").to_numpy().astype(bool)
     np.testing.assert_array_equal(got, sets)
 
 
 @pytest.mark.parametrize("method", ["mean", "logistic", "member1"])
-def test_a_stacked_method_or_a_member_by_itself_has_sets(run, method: str) -> None:
+def test_stacked_methods_and_single_members_have_sets(run, method: str) -> None:
     for cross in (False, True):
         found = conformal_sets(
             run, method, dataclasses.replace(QUICK, cross=cross), write=False
@@ -204,31 +202,31 @@ def test_a_stacked_method_or_a_member_by_itself_has_sets(run, method: str) -> No
         assert 0.75 <= found.covered.value <= 1.0
 
 
-def test_answers_by_fold_are_the_stored_cross_fitted_ones(run) -> None:
+def test_predictions_by_fold_equal_the_stored_cross_fitted_ones(run) -> None:
     stored = stored_predictions(run, "logistic").oof.proba
     made, new = predictions_by_fold(run, "logistic")
     np.testing.assert_allclose(made.proba, stored, atol=1e-6)
     assert set(new) == {0, 1, 2, 3}
 
 
-def test_cross_conformal_sets_need_what_each_folds_own_model_says_of_the_test(tmp_path) -> None:
-    one_answer = toy_run(tmp_path / "toy")
-    stack_run(one_answer, ["mean"], protocol=Protocol(n_resamples=20))
+def test_cross_conformal_sets_need_test_predictions_of_each_fold(tmp_path) -> None:
+    one_prediction = toy_run(tmp_path / "toy")
+    stack_run(one_prediction, ["mean"], protocol=Protocol(n_resamples=20))
     options = dataclasses.replace(QUICK, cross=True)
     with pytest.raises(DataError, match=r"4 folds.*--cross"):
-        conformal_sets(one_answer, "mean", options, write=False)
-    usual = conformal_sets(one_answer, "mean", QUICK, write=False)
+        conformal_sets(one_prediction, "mean", options, write=False)
+    usual = conformal_sets(one_prediction, "mean", QUICK, write=False)
     assert not any("--cross" in note for note in usual.notes)
 
 
-def test_split_sets_say_that_the_test_is_answered_by_the_average_of_the_models(run) -> None:
+def test_split_sets_have_a_caveat_on_the_average_of_the_models(run) -> None:
     notes = conformal_sets(run, "mean", QUICK, write=False).notes
     assert sum("--cross compares" in note for note in notes) == 1
     crossed = conformal_sets(run, "mean", dataclasses.replace(QUICK, cross=True), write=False)
     assert not any("--cross compares" in note for note in crossed.notes)
 
 
-def test_cross_conformal_sets_are_sold_by_the_bound_that_is_proven(run) -> None:
+def test_cross_conformal_sets_report_the_guaranteed_coverage(run) -> None:
     usual = call("--run", str(run.path), "--resamples", "20").output
     assert "with 90 % coverage" in usual
     crossed = call("--run", str(run.path), "--resamples", "20", "--cross").output
@@ -258,7 +256,7 @@ def test_a_class_that_is_rarely_covered_is_the_first_caveat(tmp_path: Path) -> N
     assert not any("on average" in note for note in notes)
 
 
-def test_too_few_patients_are_refused_with_what_would_do(run) -> None:
+def test_too_few_patients_are_refused_with_a_possible_alpha(run) -> None:
     with pytest.raises(DataError, match=r"32 .*99 patients.*--alpha 0\.031"):
         conformal_sets(run, "mean", dataclasses.replace(QUICK, alpha=0.01))
 
@@ -270,7 +268,7 @@ def test_the_oracle_and_unknown_methods_have_no_sets(run) -> None:
         conformal_sets(run, "vote", QUICK)
 
 
-def test_answers_of_members_trained_again_since_are_refused(tmp_path) -> None:
+def test_predictions_of_members_trained_again_are_refused(tmp_path) -> None:
     made = toy_run(tmp_path / "toy")
     stack_run(made, ["mean"], protocol=Protocol(n_resamples=20))
     assert conformal_sets(made, "mean", QUICK, write=False).n_units == 32
@@ -288,8 +286,8 @@ def test_no_cell_of_sets_csv_is_a_formula(tmp_path: Path) -> None:
         sample_ids=np.array([f"-{i}" for i in range(12)]),
         groups=np.char.add("+", toy.groups),
     )
-    answered = MethodPredictions.of(decided(np.full((12, 2), 0.5)), table)
-    frame = sets_frame({"test": (answered, np.ones((12, 2), dtype=bool))})
+    predictions = MethodPredictions.of(decided(np.full((12, 2), 0.5)), table)
+    frame = sets_frame({"test": (predictions, np.ones((12, 2), dtype=bool))})
     write_csv(tmp_path / "sets.csv", frame)
     text = (tmp_path / "sets.csv").read_text().replace("\n", ",").split(",")
     assert not [cell for cell in text if cell.startswith(("=", "+", "-", "@"))]

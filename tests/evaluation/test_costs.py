@@ -1,4 +1,4 @@
-"""Quality against cost: fronts, budgets, and the cheapest set not shown to be worse."""
+"""A metric against cost: fronts, budgets, and the cheapest set that is not inferior."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_choice_is_the_cheapest_set_that_is_not_inferior_by_more_than_the_ma
     assert choices[-1] == table["cost"].min()  # nothing is inferior by more than 1
 
 
-def test_the_sentence_says_how_much_worse_the_cheap_choice_could_be() -> None:
+def test_the_sentence_has_the_possible_loss_of_the_choice() -> None:
     table = pareto_table(toy_predictions(), COSTS, margin=0.5, protocol=QUICK)
     chosen = table[table["members"] == table.attrs["choice"]].iloc[0]
     assert chosen["at_worst"] < 0
@@ -44,7 +44,7 @@ def test_the_sentence_says_how_much_worse_the_cheap_choice_could_be() -> None:
     assert "0.5" in cheapest_sentence(table)
 
 
-def test_budget_and_number_of_members_are_kept() -> None:
+def test_budget_and_number_of_members_are_respected() -> None:
     table = pareto_table(toy_predictions(), COSTS, budget=6.0, max_members=2, protocol=QUICK)
     assert table["cost"].max() <= 6.0
     assert table["n_members"].max() <= 2
@@ -54,7 +54,7 @@ def test_budget_and_number_of_members_are_kept() -> None:
         pareto_table(toy_predictions(), {k: v for k, v in COSTS.items() if k != "member3"})
 
 
-def test_without_intervals_no_set_is_named_the_cheapest_that_suffices() -> None:
+def test_without_intervals_there_is_no_cheapest_set() -> None:
     table = pareto_table(toy_predictions(), COSTS, protocol=Protocol(n_resamples=0))
     assert table.attrs["choice"] is None
     assert "No cheapest set" in cheapest_sentence(table)

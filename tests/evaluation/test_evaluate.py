@@ -1,4 +1,4 @@
-"""Honest evaluation: what is fitted never sees what it is scored on; intervals; verdicts; files."""
+"""Evaluation: fits never use the scored rows; intervals; verdicts; files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ QUICK = Protocol(n_resamples=200)
 
 
 class Memory(Combiner):
-    """Knows every row that it was fitted to, and guesses the rest."""
+    """Memorises the rows that it was fitted to, and guesses the others."""
 
     is_fitted_to_labels = True
 
@@ -84,11 +84,11 @@ def test_row_45_no_prediction_depends_on_a_label_of_its_own_fold(name: str) -> N
     labels = table.labels.copy()
     labels[own] = np.roll(labels[own], 1)
     assert (labels != table.labels).sum() > 5
-    changed, otherwise = (
+    before, after = (
         cross_fitted_proba(make_combiner(name), one)
         for one in (table, dataclasses.replace(table, labels=labels))
     )
-    np.testing.assert_array_equal(changed[own], otherwise[own])
+    np.testing.assert_array_equal(before[own], after[own])
 
 
 def test_members_that_are_noise_leave_a_stacker_at_chance() -> None:
@@ -102,20 +102,22 @@ def test_cross_fitting_fits_on_other_folds_only() -> None:
     table = toy_predictions()
     by_hand = np.empty((len(table), 3))
     for k in range(4):
-        out, kept = table.take(table.fold != k), table.take(table.fold == k)
+        others, held_out = table.take(table.fold != k), table.take(table.fold == k)
         by_hand[table.fold == k] = (
-            make_combiner("simplex").fit(out.logits, out.labels).predict_proba(kept.logits)
+            make_combiner("simplex")
+            .fit(others.logits, others.labels)
+            .predict_proba(held_out.logits)
         )
     np.testing.assert_allclose(cross_fit(make_combiner("simplex"), table).proba, by_hand)
 
 
 def test_a_group_in_two_folds_is_refused_unless_the_table_is_split_by_image() -> None:
     table = toy_predictions()
-    torn = dataclasses.replace(table, fold=np.arange(len(table)) % 4)
+    mixed = dataclasses.replace(table, fold=np.arange(len(table)) % 4)
     with pytest.raises(DataError, match=r"24 groups.*oof-p0"):
-        cross_fit(make_combiner("simplex"), torn)
+        cross_fit(make_combiner("simplex"), mixed)
     by_image = evaluate(
-        make_combiner("simplex"), dataclasses.replace(torn, split_by="image"), protocol=QUICK
+        make_combiner("simplex"), dataclasses.replace(mixed, split_by="image"), protocol=QUICK
     )
     assert any("Split by image" in note for note in by_image.notes)
 
@@ -153,10 +155,10 @@ def test_a_metric_without_a_group_is_that_of_the_other_rows() -> None:
     blocks = Jackknife.of(labels, groups, 3).blocks
     one_class = np.array([len(set(labels[groups == g])) == 1 for g in range(30)])
     for b, block in enumerate(blocks):
-        kept = groups != block[0]
-        y, p = labels[kept], proba[kept]
+        rest = groups != block[0]
+        y, p = labels[rest], proba[rest]
         got = {name: values[b] for name, values in scored.left_out.items()}
-        # Groups of one class keep their stratum's weight; scores within a class do not move by that.
+        # The rest of the stratum is weighted up, which does not change these metrics.
         assert got["ece_equal_mass"] == pytest.approx(
             METRICS["ece_equal_mass"].of(y, p, p.argmax(axis=1))
         )
@@ -168,8 +170,8 @@ def test_a_metric_without_a_group_is_that_of_the_other_rows() -> None:
         {"mean": decided(proba)}, np.zeros(300, dtype=int), groups, 3, metrics=["log_loss"]
     )
     for b in range(30):
-        kept = groups != b
-        want = -np.log(proba[kept, 0]).mean()
+        rest = groups != b
+        want = -np.log(proba[rest, 0]).mean()
         assert single["mean"].left_out["log_loss"][b] == pytest.approx(want)
 
 
@@ -214,7 +216,9 @@ def test_verdicts_are_better_worse_or_not_shown() -> None:
 
     assert words(table, "mean-logits")["mean-logits", "best-member"] == "better"
     logits = table.logits.copy()
-    logits[:, 0] = 20.0 * np.eye(3)[(table.labels + 1) % 3]  # one member is sure and always wrong
+    logits[:, 0] = (
+        20.0 * np.eye(3)[(table.labels + 1) % 3]
+    )  # one member is confident and always wrong
     misled = words(dataclasses.replace(table, logits=logits), "max", "median")
     assert misled["max", "mean"] == "worse"
     assert misled["median", "mean"] == "better"
@@ -223,7 +227,7 @@ def test_verdicts_are_better_worse_or_not_shown() -> None:
     assert [(v.effect.value, v.effect.low) for v in same if v.against == "mean"] == [(0.0, None)]
 
 
-def test_one_group_gives_no_interval_and_says_so() -> None:
+def test_one_group_gives_no_interval_and_a_caveat() -> None:
     table = toy_predictions(60, 3, 2, n_groups=12)
     test = dataclasses.replace(
         toy_predictions(30, 3, 2, n_groups=10, kind="test"), groups=np.full(30, "t")
@@ -248,15 +252,15 @@ class Backwards(Combiner):
         return decided(softmax(-logits.mean(axis=1).astype(np.float64)))
 
 
-def test_a_fitted_combiner_that_does_not_beat_the_mean_falls_back_and_says_so() -> None:
+def test_a_fitted_combiner_that_is_not_better_than_the_mean_is_replaced_with_a_caveat() -> None:
     table = toy_predictions()
     evaluated = evaluate_all({"bad": Backwards()}, table, protocol=QUICK)
     assert evaluated["bad"].cross_fitted["accuracy"] == evaluated["mean"].cross_fitted["accuracy"]
     assert any(note.startswith("bad: ") and "mean" in note for note in evaluated["bad"].notes)
-    kept = evaluate_all(
+    without = evaluate_all(
         {"bad": Backwards()}, table, protocol=Protocol(n_resamples=50, fallback=False)
     )
-    assert kept["bad"].cross_fitted["accuracy"].value < 0.34
+    assert without["bad"].cross_fitted["accuracy"].value < 0.34
 
 
 @pytest.mark.parametrize(
@@ -308,7 +312,7 @@ def test_undefined_metrics_are_null_in_json(tmp_path: Path) -> None:
     assert stored["cross_fitted"]["n_groups"] == 12
 
 
-def test_compare_is_tidy_and_speaks_one_verdict() -> None:
+def test_compare_returns_a_tidy_table_with_one_verdict() -> None:
     scores = compare(
         {"vote": make_combiner("vote")},
         fit_on=toy_predictions(),

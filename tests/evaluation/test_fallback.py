@@ -1,4 +1,4 @@
-"""A combiner that fell back to the mean is the mean in every part that the deployed one answers."""
+"""A combiner that was replaced by the mean has the metrics of the mean."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def test_in_sample_metrics_of_a_replaced_combiner_are_those_of_the_mean() -> Non
         logits, labels, groups=[f"g{i // 4}" for i in range(60)], fold=np.arange(60) // 20
     )
     evaluated = evaluate_all({"boosting": BoostingStacker()}, oof, protocol=Protocol(n_resamples=0))
-    fell = evaluated["boosting"]
-    assert any("replaced by the mean" in note for note in fell.notes)
-    assert fell.in_sample.metrics == evaluated["mean"].in_sample.metrics
+    replaced = evaluated["boosting"]
+    assert any("replaced by the mean" in note for note in replaced.notes)
+    assert replaced.in_sample.metrics == evaluated["mean"].in_sample.metrics
 
 
 @pytest.mark.parametrize("name", ["auroc", "average_precision", "aurc", "accuracy"])
-def test_a_combiner_with_the_better_metric_is_not_replaced_whatever_it_is_made_of(
+def test_a_combiner_with_the_better_metric_is_not_replaced(
     name: str,
 ) -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
-    sure = np.array([0.91, 0.92, 0.93, 0.94, 0.95, 0.96])  # in the right order, and too sure
+    sure = np.array([0.91, 0.92, 0.93, 0.94, 0.95, 0.96])  # in the right order, and overconfident
     ranks = decided(np.stack([1 - sure, sure], axis=1))
     if name in ("accuracy", "aurc"):
         ranks = Combined(ranks.proba, labels, ranks.tied)
@@ -41,9 +41,9 @@ def test_a_combiner_with_the_better_metric_is_not_replaced_whatever_it_is_made_o
     assert not is_better(coin, coin, labels, metric(name))
 
 
-def test_silence_does_not_hold_a_combiner_up() -> None:
+def test_abstentions_do_not_prevent_the_replacement() -> None:
     labels, tied = np.array([0, 0, 1, 1]), np.zeros(4, dtype=bool)
     proba = np.array([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.4, 0.6]])
-    speaks = decided(proba)
-    silent = Combined(proba, np.array([0, -1, 1, 1]), tied)  # right wherever it speaks
-    assert not is_better(silent, speaks, labels, metric("accuracy"))
+    deciding = decided(proba)
+    abstaining = Combined(proba, np.array([0, -1, 1, 1]), tied)  # right if it does not abstain
+    assert not is_better(abstaining, deciding, labels, metric("accuracy"))

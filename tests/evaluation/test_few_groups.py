@@ -1,4 +1,4 @@
-"""Over a handful of patients nothing is shown, however short the intervals are."""
+"""With few patients no difference is shown, even if intervals are short."""
 
 import numpy as np
 import pytest
@@ -28,17 +28,17 @@ def against_a_guesser(labels_of_groups: list[int], n_images: int = 10) -> Verdic
 
 
 def test_six_groups_with_three_of_each_class_can_show_a_difference() -> None:
-    printed = against_a_guesser([0, 0, 0, 1, 1, 1])
-    assert printed.word == "better"
-    assert printed.effect.value == pytest.approx(0.2)
-    assert printed.p_value < 0.05
+    outcome = against_a_guesser([0, 0, 0, 1, 1, 1])
+    assert outcome.word == "better"
+    assert outcome.effect.value == pytest.approx(0.2)
+    assert outcome.p_value < 0.05
 
 
-def test_five_groups_show_nothing_even_where_all_agree() -> None:
-    printed = against_a_guesser([0, 0, 1, 1, 1])
-    assert printed.word == "not shown"
-    assert printed.p_value is None
-    assert printed.effect.low < 0.2 < printed.effect.high
+def test_five_groups_cannot_show_a_difference() -> None:
+    outcome = against_a_guesser([0, 0, 1, 1, 1])
+    assert outcome.word == "not shown"
+    assert outcome.p_value is None
+    assert outcome.effect.low < 0.2 < outcome.effect.high
 
 
 def test_methods_that_differ_in_five_of_many_groups_are_not_shown_to_differ() -> None:
@@ -49,16 +49,16 @@ def test_methods_that_differ_in_five_of_many_groups_are_not_shown_to_differ() ->
         for name, predicted in (("right", labels), ("other", wrong))
     }
     scored = score_methods(tables, labels, groups, 2, metrics=["accuracy"])
-    printed = verdict(
+    outcome = verdict(
         "right", scored["right"], "other", scored["other"], metric_name="accuracy", part="test"
     )
-    assert printed.word == "not shown"
+    assert outcome.word == "not shown"
 
 
 def test_a_class_of_one_group_has_no_interval_and_no_verdict() -> None:
-    printed = against_a_guesser([0, *[1] * 11])
-    assert printed.word == "not shown"
-    assert printed.effect.low is None
+    outcome = against_a_guesser([0, *[1] * 11])
+    assert outcome.word == "not shown"
+    assert outcome.effect.low is None
 
 
 def test_a_cheaper_set_over_few_groups_is_not_shown_to_be_within_the_margin() -> None:

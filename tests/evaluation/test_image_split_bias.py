@@ -16,8 +16,8 @@ def table(
     """One member that is right where `hits` says so; groups of four images."""
     n = len(labels)
     order = np.arange(n) if order is None else order
-    printed = np.where(hits, labels, 1 - labels)
-    logits = 3.0 * np.eye(2)[printed]
+    predicted = np.where(hits, labels, 1 - labels)
+    logits = 3.0 * np.eye(2)[predicted]
     ids, groups = np.array([f"i{i}" for i in range(n)]), np.array([f"g{i // 4}" for i in range(n)])
     return Predictions.from_arrays(
         {"cnn": logits[order]},
@@ -28,7 +28,7 @@ def table(
     )
 
 
-def test_points_are_the_difference_over_the_images_in_both_whatever_their_order() -> None:
+def test_points_are_the_difference_over_the_common_images_in_any_order() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(80) // 4 % 2
     image, group = rng.random(80) < 0.9, rng.random(80) < 0.6
@@ -48,7 +48,7 @@ def test_equal_predictions_show_no_bias() -> None:
     hits = np.random.default_rng(1).random(80) < 0.7
     out = image_split_bias(table(hits, labels, "image"), table(hits, labels, "group"))
     assert out["points"].tolist() == [0.0]
-    assert out[["low", "high"]].isna().all(axis=None)  # nothing varies that could measure an error
+    assert out[["low", "high"]].isna().all(axis=None)  # the variance is zero
 
 
 def test_two_tables_of_one_protocol_are_refused() -> None:

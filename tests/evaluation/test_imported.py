@@ -1,4 +1,4 @@
-"""Other people's predictions: order of classes, what is refused, and nothing written before a check."""
+"""Imported predictions: order of classes, errors, and nothing is written before all checks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_predictions
 
-GRADES = ("low", "mid", "high")
+CLASSES = ("low", "mid", "high")
 QUICK = Protocol(n_resamples=20)
 
 
@@ -34,7 +34,7 @@ def labels_of(folder: Path, *, n_groups: int = 12, fold: bool = True) -> Path:
     frame = pd.DataFrame(
         {
             "sample_id": table.sample_ids,
-            "label": np.array(GRADES)[table.labels],
+            "label": np.array(CLASSES)[table.labels],
             "group": table.groups,
         }
     )
@@ -46,7 +46,7 @@ def labels_of(folder: Path, *, n_groups: int = 12, fold: bool = True) -> Path:
 
 def member_of(folder: Path, name: str, m: int = 0, *, n_groups: int = 12) -> pd.DataFrame:
     table = toy_predictions(90, 2, 3, n_groups=n_groups)
-    frame = pd.DataFrame(softmax(table.logits[:, m]), columns=list(GRADES))
+    frame = pd.DataFrame(softmax(table.logits[:, m]), columns=list(CLASSES))
     frame.insert(0, "sample_id", table.sample_ids)
     frame.to_csv(folder / f"{name}.csv", index=False)
     return frame
@@ -62,17 +62,17 @@ def test_ordered_classes_keep_the_order_given_and_have_ordinal_metrics(tmp_path:
         Run(tmp_path / "run"),
         labels,
         {"a": tmp_path / "a.csv"},
-        class_names=GRADES,
+        class_names=CLASSES,
         ordinal=True,
     )
     oof = run.predictions()
-    assert (oof.class_names, oof.ordinal) == (GRADES, True)
+    assert (oof.class_names, oof.ordinal) == (CLASSES, True)
     assert np.array_equal(oof.labels, toy_predictions(90, 2, 3, n_groups=12).labels)
     done = stack_run(run, ["vote"], protocol=QUICK)
     assert "quadratic_weighted_kappa" in done.evaluations["vote"].cross_fitted.metrics
 
 
-def test_the_command_says_which_class_is_the_most_severe_and_shows_grades(tmp_path: Path) -> None:
+def test_the_command_prints_the_most_severe_class_and_the_class_order(tmp_path: Path) -> None:
     labels = labels_of(tmp_path)
     member_of(tmp_path, "a")
     args = ["import-predictions", f"a={tmp_path}/a.csv", "--labels", str(labels), "--run"]
@@ -88,7 +88,7 @@ def test_the_command_says_which_class_is_the_most_severe_and_shows_grades(tmp_pa
         call(*args, str(tmp_path / "b"), "--ordinal")
 
 
-def test_ordinal_metrics_say_which_order_they_take_where_none_is_known(tmp_path: Path) -> None:
+def test_ordinal_metrics_without_a_known_order_have_a_caveat(tmp_path: Path) -> None:
     labels = labels_of(tmp_path)
     member_of(tmp_path, "a")
     run = import_predictions(Run(tmp_path / "run"), labels, {"a": tmp_path / "a.csv"})
@@ -102,21 +102,21 @@ def test_a_run_does_not_change_whether_its_classes_are_ordered(tmp_path: Path) -
     labels = labels_of(tmp_path)
     member_of(tmp_path, "a")
     files = {"a": tmp_path / "a.csv"}
-    import_predictions(Run(tmp_path / "run"), labels, files, class_names=GRADES)
-    with pytest.raises(DataError, match="without an order"):
-        import_predictions(Run(tmp_path / "run"), labels, files, class_names=GRADES, ordinal=True)
+    import_predictions(Run(tmp_path / "run"), labels, files, class_names=CLASSES)
+    with pytest.raises(DataError, match=r"run'.*--run"):
+        import_predictions(Run(tmp_path / "run"), labels, files, class_names=CLASSES, ordinal=True)
 
 
 # -- nothing is written before all was checked ---------------------------------------------
 
 
-def test_a_refused_import_leaves_no_run_and_the_mended_one_goes_through(tmp_path: Path) -> None:
+def test_a_refused_import_leaves_no_run_and_the_corrected_one_succeeds(tmp_path: Path) -> None:
     labels = labels_of(tmp_path)
     frame = member_of(tmp_path, "a")
     member_of(tmp_path, "b", 1)
     frame.iloc[1:].to_csv(tmp_path / "short.csv", index=False)
     run = Run(tmp_path / "run")
-    with pytest.raises(DataError, match=r"'b' lacks 1 \(oof-0\)"):
+    with pytest.raises(DataError, match=r"'b' lacks 1 id \(oof-0\)"):
         import_predictions(run, labels, {"a": tmp_path / "a.csv", "b": tmp_path / "short.csv"})
     assert not run.path.exists()
     table = pd.read_csv(labels, dtype=str)
@@ -126,11 +126,11 @@ def test_a_refused_import_leaves_no_run_and_the_mended_one_goes_through(tmp_path
     assert run.members() == ["a", "b"]
 
 
-# -- what is refused -----------------------------------------------------------------------
+# -- errors --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["proba", "logits"])
-def test_a_column_that_is_no_class_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+def test_an_unknown_column_is_refused_by_name(tmp_path: Path, kind: str) -> None:
     labels = labels_of(tmp_path)
     frame = member_of(tmp_path, "a")
     frame.assign(normal=0.5).to_csv(tmp_path / "a.csv", index=False)
@@ -143,7 +143,7 @@ def test_ids_that_repeat_or_are_unknown_are_named(tmp_path: Path) -> None:
     frame = member_of(tmp_path, "a")
     extra = frame.iloc[:1].assign(sample_id="stranger")
     pd.concat([frame, frame.iloc[-1:], extra]).to_csv(tmp_path / "a.csv", index=False)
-    with pytest.raises(DataError, match=r"'a' repeats 1 \(oof-89\), adds 1 \(stranger\)"):
+    with pytest.raises(DataError, match=r"'a' repeats 1 id \(oof-89\), adds 1 id \(stranger\)"):
         import_predictions(Run(tmp_path / "run"), labels, {"a": tmp_path / "a.csv"})
 
 
@@ -170,15 +170,15 @@ def test_probabilities_taken_for_logits_have_a_caveat(tmp_path: Path) -> None:
         Run(tmp_path / "run"), labels, {"a": tmp_path / "a.csv"}, kind="logits"
     )
     assert any("a: imported as logits" in note for note in run.predictions().notes)
-    values = frame[list(GRADES)] * 3 - 1
-    frame.assign(**{c: values[c] for c in GRADES}).to_csv(tmp_path / "a.csv", index=False)
+    values = frame[list(CLASSES)] * 3 - 1
+    frame.assign(**{c: values[c] for c in CLASSES}).to_csv(tmp_path / "a.csv", index=False)
     raw = import_predictions(
         Run(tmp_path / "raw"), labels, {"a": tmp_path / "a.csv"}, kind="logits"
     )
     assert not any("imported as logits" in note for note in raw.predictions().notes)
 
 
-def test_faults_in_folds_are_mended_in_the_table_and_not_in_python(tmp_path: Path) -> None:
+def test_advice_on_invalid_folds_names_the_column(tmp_path: Path) -> None:
     labels = labels_of(tmp_path)
     member_of(tmp_path, "a")
     table = pd.read_csv(labels, dtype=str)
@@ -194,7 +194,7 @@ def test_faults_in_folds_are_mended_in_the_table_and_not_in_python(tmp_path: Pat
     with pytest.raises(DataError, match=r"first: 'one' for '.+'"):
         import_predictions(Run(tmp_path / "run"), labels, files)
     table.assign(split="test").to_csv(labels, index=False)
-    with pytest.raises(DataError, match="Leave out the column split"):
+    with pytest.raises(DataError, match=r"All 90 rows .*'test'"):
         import_predictions(Run(tmp_path / "run"), labels, files)
 
 
@@ -248,7 +248,7 @@ def test_members_that_lack_rows_are_combined_under_a_quorum(tmp_path: Path) -> N
     )
 
 
-def test_a_gap_in_the_test_part_is_of_every_fold(tmp_path: Path) -> None:
+def test_a_missing_test_row_makes_every_fold_incomplete(tmp_path: Path) -> None:
     labels = labels_of(tmp_path)
     frame = member_of(tmp_path, "a")
     table = pd.read_csv(labels, dtype=str)
@@ -270,17 +270,17 @@ def test_costs_of_members_come_from_a_table(tmp_path: Path) -> None:
     (tmp_path / "costs.csv").write_text("\ufeffMember;ms_per_image\nb;2,5\na;4;\n")
     run = import_predictions(Run(tmp_path / "run"), labels, files, costs=tmp_path / "costs.csv")
     assert member_costs(run, ["a", "b"], "ms_per_image") == {"a": 4.0, "b": 2.5}
-    for text, printed in (
-        ("member,ms\na,1\n", "has the columns member, ms"),
+    for text, named in (
+        ("member,ms\na,1\n", "member, ms"),
         ("member,gmacs\nc,1\n", "costs.csv"),
         ("member,gmacs\na,x\n", "'x'"),
     ):
         (tmp_path / "costs.csv").write_text(text)
-        with pytest.raises(DataError, match=printed):
+        with pytest.raises(DataError, match=named):
             import_predictions(Run(tmp_path / "other"), labels, files, costs=tmp_path / "costs.csv")
 
 
-# -- whole or not at all -------------------------------------------------------------------
+# -- interrupted imports -------------------------------------------------------------------
 
 
 def imported_twice(tmp_path: Path) -> tuple[Run, Path, dict[str, Path]]:
@@ -314,8 +314,8 @@ def test_an_import_that_is_cut_off_is_not_mixed_with_the_one_before(
 
 def test_an_import_is_refused_while_another_process_writes_in_the_run(tmp_path: Path) -> None:
     run, labels, files = imported_twice(tmp_path)
-    for hold in (run.locked, run.writing_results):
-        with hold(), pytest.raises(RunLockedError, match="process"):
+    for lock in (run.locked, run.writing_results):
+        with lock(), pytest.raises(RunLockedError, match="process"):
             import_predictions(Run(run.path), labels, files)
 
 

@@ -1,4 +1,4 @@
-"""Other people's tables and arrays: columns and rows by name, values by how they were written."""
+"""Imported tables and arrays: columns and rows by name, values in several formats."""
 
 from __future__ import annotations
 
@@ -92,19 +92,19 @@ def test_numbers_as_classes_are_sorted_as_numbers_and_columns_of_arrays_follow(c
     assert any("0,1,2,3,4,5,6,7,8,9,10,11" in s and "--classes" in s for s in c.messages)
 
 
-def test_columns_of_an_array_in_another_order_are_found_out(case) -> None:
+def test_columns_of_an_array_in_another_order_have_a_caveat(case) -> None:
     c = case(tuple(map(str, range(12))), 240)
     as_text = sorted(range(12), key=str)
     np.save(c.folder / "a.npy", c.proba()[:, as_text])
     notes = c.notes(c.load("a.npy"))
     assert "0,1,10,11,2,3,4,5,6,7,8,9" in notes
     order = [str(i) for i in as_text]
-    mended = c.load("a.npy", run="mended", class_names=order)
-    assert accuracy_of_mean(mended) > 0.8
-    assert "order" not in c.notes(mended)
+    corrected = c.load("a.npy", run="corrected", class_names=order)
+    assert accuracy_of_mean(corrected) > 0.8
+    assert "order" not in c.notes(corrected)
 
 
-def test_exchanged_names_of_columns_are_found_out(case) -> None:
+def test_exchanged_names_of_columns_have_a_caveat(case) -> None:
     c = case()
     c.write("a", c.proba(), ["m", "b"])
     c.write("b", c.proba(seed=1))
@@ -113,7 +113,7 @@ def test_exchanged_names_of_columns_are_found_out(case) -> None:
     assert "b: its predictions fit" not in notes
 
 
-def test_a_member_at_chance_is_pointed_out_beside_good_ones(case) -> None:
+def test_a_member_at_chance_has_a_caveat(case) -> None:
     c = case(n=240)
     proba = c.proba(seed=2)
     np.save(c.folder / "c.npy", proba[np.random.default_rng(0).permutation(240)])
@@ -123,7 +123,7 @@ def test_a_member_at_chance_is_pointed_out_beside_good_ones(case) -> None:
     assert "a:" not in notes
 
 
-def test_rows_of_an_array_sorted_by_id_are_found_out(case) -> None:
+def test_rows_of_an_array_sorted_by_id_have_a_caveat(case) -> None:
     c = case(n=240)
     rng = np.random.default_rng(3)
     c.ids = [f"s{i:03d}" for i in rng.permutation(240)]
@@ -133,16 +133,16 @@ def test_rows_of_an_array_sorted_by_id_are_found_out(case) -> None:
     assert "sorted by image id" in c.notes(c.load("a.npy"))
 
 
-def test_weak_members_and_unbalanced_classes_give_no_doubt(case) -> None:
+def test_weak_members_and_unbalanced_classes_have_no_caveat(case) -> None:
     c = case(n=240)
     c.labels = (np.arange(240) % 12 == 0).astype(int)
     c.write_labels()
     score = c.labels * 0.2 + np.random.default_rng(0).random(240) * 0.3
     c.write("a", np.stack([1 - score, score], axis=1))  # never predicts m, but ranks well
-    assert c.notes(c.load("a.csv")).count("a: ") == 1  # whose word it is
+    assert c.notes(c.load("a.csv")).count("a: ") == 1  # the caveat of all imported members
 
 
-def test_a_model_may_know_a_class_that_no_image_is_labelled_with(case) -> None:
+def test_a_member_may_have_a_class_without_an_image(case) -> None:
     c = case(("adi", "muc", "tum"), 90)
     names = ["adi", "muc", "str", "tum"]
     four = proba_of(np.array([0, 1, 3])[c.labels], 4)
@@ -164,7 +164,7 @@ def test_a_model_may_know_a_class_that_no_image_is_labelled_with(case) -> None:
     c.load("z.csv", run="logits", kind="logits", class_names=names)
 
 
-def test_members_that_know_other_classes_are_refused_by_name(case) -> None:
+def test_members_with_different_classes_are_refused_by_name(case) -> None:
     c = case(("adi", "muc", "tum"), 90)
     c.write("a", proba_of(c.labels, 4), ["adi", "muc", "tum", "str"])
     c.write("b", c.proba())
@@ -176,7 +176,9 @@ def test_members_that_know_other_classes_are_refused_by_name(case) -> None:
 
 
 @pytest.mark.parametrize(("scale", "decimals"), [(1, 2), (1, 3), (100, 0), (100, 1)])
-def test_rounded_probabilities_and_percent_are_taken_and_said(case, scale, decimals) -> None:
+def test_rounded_probabilities_and_percent_are_accepted_with_a_message(
+    case, scale, decimals
+) -> None:
     c = case(tuple("abcdefgh"), 160)
     proba = c.proba()
     written = (scale * proba).round(decimals)
@@ -190,7 +192,7 @@ def test_rounded_probabilities_and_percent_are_taken_and_said(case, scale, decim
     assert any("percent" in s for s in c.messages) == (scale == 100)
 
 
-def test_whole_probabilities_need_no_word(case) -> None:
+def test_exact_probabilities_have_no_message(case) -> None:
     c = case()
     c.write("a", c.proba())
     np.save(c.folder / "b.npy", c.proba().astype(np.float32))
@@ -220,7 +222,7 @@ def test_a_row_without_numbers_is_named_by_its_id(case, kind, value) -> None:
         c.load("a.csv", kind=kind)
 
 
-def test_rows_that_are_no_probabilities_are_named_with_their_sum(case) -> None:
+def test_rows_that_are_not_probabilities_are_named_with_their_sum(case) -> None:
     c = case()
     proba = c.proba()
     proba[7] = 0.8, 0.7
@@ -233,7 +235,7 @@ def test_rows_that_are_no_probabilities_are_named_with_their_sum(case) -> None:
         c.load("a.csv")
 
 
-def test_a_cell_that_is_no_number_is_named(case) -> None:
+def test_a_cell_that_is_not_a_number_is_named(case) -> None:
     c = case()
     c.write("a", c.proba().astype(object))
     text = (c.folder / "a.csv").read_text().splitlines()
@@ -249,7 +251,7 @@ def test_a_cell_that_is_no_number_is_named(case) -> None:
 @pytest.mark.parametrize(
     "column", ["patient", "patient_id", "case_id", "Group", "Patient ID", "PatientID", "slide-id"]
 )
-def test_groups_are_found_whatever_the_column_is_called(case, column) -> None:
+def test_common_names_of_group_columns_are_recognised(case, column) -> None:
     c = case()
     groups = [f"P{i // 4}" for i in range(96)]
     c.write_labels(group=None, **{column: groups})
@@ -260,7 +262,7 @@ def test_groups_are_found_whatever_the_column_is_called(case, column) -> None:
     assert any(column in s and "24" in s for s in c.messages)
 
 
-def test_a_patient_comes_before_a_slide_and_larger_groups_are_pointed_out(case) -> None:
+def test_patients_are_preferred_to_slides_and_larger_groups_have_a_caveat(case) -> None:
     c = case()
     slides, patients = [f"S{i // 2}" for i in range(96)], [f"P{i // 8}" for i in range(96)]
     c.write("a", c.proba())
@@ -273,14 +275,14 @@ def test_a_patient_comes_before_a_slide_and_larger_groups_are_pointed_out(case) 
     assert "'Patient'" in c.notes(run)
 
 
-def test_a_column_that_may_hold_the_patient_is_named(case) -> None:
+def test_a_column_that_may_be_the_patient_is_named(case) -> None:
     c = case()
     c.write("a", c.proba())
     c.write_labels(group=None, PatientKeyOfSite=[f"P{i // 4}" for i in range(96)])
     assert "'PatientKeyOfSite'" in c.notes(c.load("a.csv"))
 
 
-def test_ids_and_labels_have_many_names(case) -> None:
+def test_common_names_of_ids_and_labels_are_recognised(case) -> None:
     c = case()
     c.write("a", c.proba())
     c.write_labels(
@@ -290,11 +292,11 @@ def test_ids_and_labels_have_many_names(case) -> None:
     assert run.predictions().sample_ids.tolist() == c.ids
     assert any("'Filename'" in s for s in c.messages)
     c.write_labels(label=None)
-    with pytest.raises(DataError, match="column of labels: its columns are sample_id, group"):
+    with pytest.raises(DataError, match="sample_id, group"):
         c.load("a.csv", run="other")
 
 
-def test_parts_are_spelt_as_in_other_tables(case) -> None:
+def test_common_names_of_splits_are_recognised(case) -> None:
     c = case()
     c.write("a", c.proba())
     words = [("Train", "val", "TEST")[i // 32] for i in range(96)]
@@ -338,7 +340,7 @@ def test_the_table_of_predict_is_a_member(case) -> None:
     np.testing.assert_allclose(oof.logits[:, 0], oof.logits[:, 1])
 
 
-def test_what_stack_wrote_is_a_member_with_the_same_metrics(case) -> None:
+def test_the_table_of_stack_is_a_member_with_the_same_metrics(case) -> None:
     c = case(("=a", "b"), 120)
     c.ids = [f"-{i}" for i in range(120)]
     c.write_labels(split=["test" if i >= 96 else "train" for i in range(120)])
@@ -358,7 +360,7 @@ def test_what_stack_wrote_is_a_member_with_the_same_metrics(case) -> None:
     assert labels.class_names == tuple(c.classes)
     text = wrote.read_text().replace("oof,b,", "oof,'=a,", 1)
     (c.folder / "mean.csv").write_text(text)
-    with pytest.raises(DataError, match="other true classes"):
+    with pytest.raises(DataError, match=r"1 rows.*'=a'.*'b'"):
         c.load("mean.csv", run="third")
 
 
@@ -388,7 +390,7 @@ def zipped(path: Path) -> None:
         lambda p: np.save(p, np.full((95, 2), 0.5)),
     ],
 )
-def test_an_array_that_cannot_be_read_is_named_and_never_to_be_deleted(case, change) -> None:
+def test_an_unreadable_array_is_named_without_advice_to_delete_it(case, change) -> None:
     c = case()
     np.save(c.folder / "a.npy", c.proba())
     change(c.folder / "a.npy")

@@ -29,7 +29,7 @@ def table(n_groups: int, per_group: int, n_classes: int = 3, ties: bool = False)
 
 
 def slow(name: str, labels, proba, groups, weights) -> np.ndarray:
-    """Copies of the rows, group by group, judged like any table."""
+    """The metric of copies of the rows, group by group."""
     out = []
     for row in weights:
         drawn = np.repeat(np.arange(len(row)), row.astype(int))
@@ -60,7 +60,7 @@ def test_resamples_are_those_of_copied_rows(name: str, ties: bool) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_more_levels_than_are_kept_cost_next_to_nothing(name: str) -> None:
+def test_thinned_levels_are_close_to_exact(name: str) -> None:
     labels, proba, groups = table(30, 60)
     weights = drawn(labels, groups, 40)
     got = RESAMPLERS[name](labels, proba, groups)(weights)
@@ -81,13 +81,13 @@ def test_many_groups_are_resampled_to_first_order(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("n_groups", [20, 400])
-def test_the_table_itself_is_where_its_resamples_lie(name: str, n_groups: int) -> None:
+def test_equal_weights_give_the_metric_of_the_table(name: str, n_groups: int) -> None:
     labels, proba, groups = table(n_groups, 3)
     got = RESAMPLERS[name](labels, proba, groups)(np.ones((1, n_groups)))[0]
     assert got == pytest.approx(METRICS[name].of_table(labels, proba), abs=1e-9)
 
 
-def test_a_resample_without_a_class_is_no_crash() -> None:
+def test_a_resample_without_a_class_is_undefined() -> None:
     labels, proba, groups = np.array([0, 0, 1]), np.eye(2)[[0, 0, 1]] * 0.8 + 0.1, np.arange(3)
     weights = np.array([[3.0, 0, 0], [0, 0, 3.0], [1, 1, 1]])
     precision = resamplers.average_precision_resampler(labels, proba, groups)(weights)

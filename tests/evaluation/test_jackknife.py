@@ -61,7 +61,7 @@ def test_groups_of_unequal_size_count_as_fewer() -> None:
     assert one.design(sizes[:, None]).n_effective == pytest.approx(29**2 / 409)
 
 
-def test_blocks_of_many_groups_have_the_variance_of_single_ones(monkeypatch) -> None:
+def test_blocks_of_many_groups_have_the_variance_of_single_groups(monkeypatch) -> None:
     values = np.random.default_rng(4).exponential(size=800)
     found = []
     for limit in (250, 1000):
@@ -103,8 +103,8 @@ def test_one_error_moves_an_interval_little() -> None:
     assert abs(ends[0] - ends[1]) < 0.16
 
 
-def test_patients_that_agree_within_each_class_are_no_certainty() -> None:
-    labels = np.array([0, 0, 1, 1, 1])  # one row a patient: class 0 all wrong, 1 all right
+def test_patients_that_agree_within_each_class_have_a_wide_interval() -> None:
+    labels = np.array([0, 0, 1, 1, 1])  # one row per patient: class 0 all wrong, 1 all right
     found = ek.metric_interval(labels, np.tile([0.1, 0.9], (5, 1)), np.arange(5), metric="accuracy")
     assert found.value == 0.6
     assert found.low < 0.25
@@ -127,7 +127,7 @@ def test_a_metric_that_lacks_a_class_without_one_group_has_no_interval() -> None
     assert ek.metric_interval(labels, proba, groups, metric="accuracy").low is not None
 
 
-def test_intervals_do_not_know_the_order_of_rows_or_groups() -> None:
+def test_intervals_do_not_depend_on_the_order_of_rows_or_groups() -> None:
     labels, proba, groups = tables()
     order = np.random.default_rng(1).permutation(len(labels))
     names = np.array([f"p{9 * g % 13}" for g in range(13)])
@@ -137,7 +137,7 @@ def test_intervals_do_not_know_the_order_of_rows_or_groups() -> None:
         assert (one.low, one.high) == pytest.approx((other.low, other.high))
 
 
-def test_joint_intervals_hold_the_plain_ones() -> None:
+def test_simultaneous_intervals_contain_the_single_ones() -> None:
     labels, proba, groups = tables(30, 2)
     rng = np.random.default_rng(2)
     several = {f"m{i}": decided(rng.dirichlet([1, 1], len(labels))) for i in range(8)}
@@ -145,15 +145,15 @@ def test_joint_intervals_hold_the_plain_ones() -> None:
         {"base": decided(proba)} | several, labels, groups, 2, metrics=["accuracy"]
     )
     base = scored.pop("base")
-    joint = paired_gains(scored, base, metric("accuracy"))
+    together = paired_gains(scored, base, metric("accuracy"))
     for name, one in scored.items():
         alone = paired_gains({name: one}, base, metric("accuracy"))[name]
-        assert joint[name].effect.low < alone.effect.low
-        assert joint[name].p_value >= alone.p_value
+        assert together[name].effect.low < alone.effect.low
+        assert together[name].p_value >= alone.p_value
     twice = {"a": scored["m0"], "b": scored["m0"]}
     same = paired_gains(twice, base, metric("accuracy"))["a"]
     alone = paired_gains({"a": scored["m0"]}, base, metric("accuracy"))["a"]
-    # The same method twice costs nothing but the error of the draws.
+    # A method that is listed twice changes the interval only by the error of the draws.
     assert same.effect.low == pytest.approx(alone.effect.low, rel=0.05)
 
 
@@ -180,7 +180,7 @@ def test_arrays_that_do_not_fit_are_refused(name: str, value) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("counts", "most"), [([5, 5], 0.065), ([7, 3], 0.065), ([10, 10], 0.07)])
-def test_equally_good_methods_are_called_different_as_seldom_as_promised(counts, most) -> None:
+def test_equally_good_methods_are_rarely_shown_to_differ(counts, most) -> None:
     rng, strata = np.random.default_rng(3), np.repeat([0, 1], counts)
     n_wrong, covered, n = 0, 0, 500
     for _ in range(n):
@@ -192,8 +192,8 @@ def test_equally_good_methods_are_called_different_as_seldom_as_promised(counts,
             own = rng.normal(size=len(strata))[groups] + rng.normal(size=len(groups))
             p = 1 / (1 + np.exp(-((2 * labels - 1) + shared * 0.6**0.5 + own * 0.4**0.5)))
             proba.append(np.stack([1 - p, p], axis=1))
-        printed = ek.compare_predictions(labels, *proba, groups)
-        n_wrong += printed.verdict != "not shown"
+        found = ek.compare_predictions(labels, *proba, groups)
+        n_wrong += found.verdict != "not shown"
         one = ek.metric_interval(labels, proba[0], groups)
         covered += one.low <= 0.760 <= one.high
     assert n_wrong / n <= most

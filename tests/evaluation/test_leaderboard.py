@@ -1,4 +1,4 @@
-"""The leaderboard as it is read: what was compared first, the best row first, 128 columns."""
+"""The leaderboard: headline, order of rows, legends, 128 columns."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def evaluated():
     )
 
 
-def test_rows_fall_from_the_best_cross_fitted_one_to_the_oracle(evaluated) -> None:
+def test_rows_are_sorted_by_the_cross_fitted_metric_with_the_oracle_last(evaluated) -> None:
     names = [row[0] for row in board.leaderboard(evaluated, QUICK)[1:]]
     assert names[-1] == "oracle"
     values = [evaluated[name].cross_fitted["balanced_accuracy"].value for name in names[:-1]]
@@ -70,7 +70,7 @@ def test_tables_fit_128_columns(evaluated) -> None:
     assert max(map(len, all_methods(5))) <= len("calibrated-members")
 
 
-def test_methods_that_fell_back_share_one_note(evaluated) -> None:
+def test_replaced_methods_share_one_caveat(evaluated) -> None:
     replaced = {
         k: dataclasses.replace(v, fell_back=True, notes=(*v.notes, replaced_note(k)))
         if k in ("max", "min")
@@ -85,11 +85,11 @@ def test_methods_that_fell_back_share_one_note(evaluated) -> None:
 
 
 def test_the_star_is_explained_only_where_a_row_has_one(evaluated) -> None:
-    fallen = {k: dataclasses.replace(v, fell_back=k == "max") for k, v in evaluated.items()}
-    starred = board.short_note(fallen, QUICK, "patient", has_star=True)
+    replaced = {k: dataclasses.replace(v, fell_back=k == "max") for k, v in evaluated.items()}
+    starred = board.short_note(replaced, QUICK, "patient", has_star=True)
     assert "balanced accuracy" in starred.splitlines()[-1]
     assert "log loss" in starred.splitlines()[-1]
-    assert "*" not in board.short_note(fallen, QUICK, "patient", has_star=False)
+    assert "*" not in board.short_note(replaced, QUICK, "patient", has_star=False)
 
 
 def test_ties_are_counted_by_method(evaluated) -> None:
@@ -100,7 +100,7 @@ def test_ties_are_counted_by_method(evaluated) -> None:
     assert board.ties_note(rules) == "No ties (out-of-fold + test)."
 
 
-def test_votes_and_the_oracle_say_how_to_read_them(evaluated) -> None:
+def test_vote_and_the_oracle_have_caveats(evaluated) -> None:
     notes = " ".join(all_notes(evaluated))
     assert "`vote` outputs vote shares" in notes
     assert "upper bound" in notes
@@ -111,7 +111,7 @@ def call(run, *args: str):
     return CliRunner().invoke(app, argv, catch_exceptions=False)
 
 
-def test_without_resamples_there_are_no_intervals_and_it_is_said(tmp_path) -> None:
+def test_without_resamples_there_are_no_intervals(tmp_path) -> None:
     run = toy_run(tmp_path / "toy")
     printed = call(run, "--resamples", "0").output
     assert "no intervals" in printed
@@ -119,7 +119,7 @@ def test_without_resamples_there_are_no_intervals_and_it_is_said(tmp_path) -> No
     assert call(run, "--resamples", "-3").exit_code == 2
 
 
-def test_images_without_groups_are_not_counted_twice_and_noted_once(tmp_path) -> None:
+def test_images_without_groups_have_one_caveat(tmp_path) -> None:
     table = toy_predictions(60, 2, 2)
     rows = [f"img{i},{'ab'[label]}" for i, label in enumerate(table.labels)]
     (tmp_path / "labels.csv").write_text("\n".join(["sample_id,label", *rows]))
@@ -133,7 +133,7 @@ def test_images_without_groups_are_not_counted_twice_and_noted_once(tmp_path) ->
     assert printed.lower().count("no groups are known") == 1
 
 
-def test_a_method_that_abstained_has_the_coverage_beside_the_metrics_and_no_false_gain() -> None:
+def test_abstentions_are_shown_as_coverage_and_count_as_errors() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 2
     logits = {m: rng.normal(size=(200, 2)) + np.eye(2)[labels] for m in "abcd"}
@@ -158,6 +158,6 @@ def test_a_method_that_abstained_has_the_coverage_beside_the_metrics_and_no_fals
     assert "coverage" in board.columns_note(evaluated, QUICK, "image")
 
 
-def test_where_all_decide_there_is_no_coverage(evaluated) -> None:
+def test_without_abstentions_there_is_no_coverage(evaluated) -> None:
     assert "coverage" not in board.leaderboard(evaluated, QUICK)[0]
     assert not any("abstain" in note for one in evaluated.values() for note in one.notes)

@@ -1,4 +1,4 @@
-"""What members add: against brute force over orders, axioms of Shapley's value, planted members."""
+"""Contributions of members: brute force over orders, axioms of Shapley's value, planted members."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def test_shapley_is_the_mean_gain_over_all_orders() -> None:
     worth = np.random.default_rng(0).normal(size=(16, 3))
     want = np.zeros((4, 3))
     for order in itertools.permutations(range(4)):
-        team = 0
+        subset = 0
         for m in order:
-            want[m] += (worth[team | 1 << m] - worth[team]) / 24
-            team |= 1 << m
+            want[m] += (worth[subset | 1 << m] - worth[subset]) / 24
+            subset |= 1 << m
     np.testing.assert_allclose(shapley(worth, 4), want)
 
 
@@ -52,9 +52,8 @@ def test_values_are_those_of_the_means_and_shapley_values_sum_to_the_gain(name: 
     one = metric(name)
     sign = 1.0 if one.higher_is_better else -1.0
 
-    def value(answer: np.ndarray) -> float:
-        made = one.of_sums(sums_of(labels, answer)) if one.of_sums else one.of_table(labels, answer)
-        return float(made)
+    def value(p: np.ndarray) -> float:
+        return float(one.of_sums(sums_of(labels, p)) if one.of_sums else one.of_table(labels, p))
 
     whole = value(proba.mean(axis=1))
     assert found.whole.value == pytest.approx(whole)
@@ -67,18 +66,18 @@ def test_values_are_those_of_the_means_and_shapley_values_sum_to_the_gain(name: 
         pair = value(proba[:, [best, m]].mean(axis=1)) if m != best else value(proba[:, best])
         assert row["added"] == pytest.approx(sign * (pair - value(proba[:, best])))
     shares = np.bincount(labels) / len(labels)
-    ignore_event = {
+    chance = {
         "balanced_accuracy": 1 / 3,
         "auroc": 0.5,
         "log_loss": -(shares @ np.log(shares)),
     }
-    assert found.members["shapley"].sum() == pytest.approx(sign * (whole - ignore_event[name]))
+    assert found.members["shapley"].sum() == pytest.approx(sign * (whole - chance[name]))
 
 
-def test_a_member_of_noise_should_go_and_a_copy_could() -> None:
+def test_a_noise_member_harms_and_a_copy_is_not_shown_to_help() -> None:
     table = toy_predictions(400, 3, 3, n_groups=80)
-    loud = 8 * np.random.default_rng(1).normal(size=(400, 3)).astype(np.float32)
-    assert study_members(with_member(table, "noise", loud), QUICK).sentence.startswith(
+    noise = 8 * np.random.default_rng(1).normal(size=(400, 3)).astype(np.float32)
+    assert study_members(with_member(table, "noise", noise), QUICK).sentence.startswith(
         "noise makes the mean worse"
     )
     same = table.select(table.member_names[:1])
@@ -101,7 +100,7 @@ def test_pairs_are_the_hand_worked_ones() -> None:
     assert (pair["kappa"], pair["mean_error"]) == (0.0, 0.5)
 
 
-def test_more_than_twelve_members_have_no_shapley_values_but_all_else() -> None:
+def test_more_than_twelve_members_have_all_values_except_shapley() -> None:
     found = study_members(toy_predictions(60, 13, 2), Protocol(n_resamples=20)).members
     assert found["shapley"].isna().all()
     assert found.loc[found["left_out"] != 0, "left_out_low"].notna().all()
@@ -112,7 +111,7 @@ def test_one_member_is_refused() -> None:
         study_members(toy_predictions(60, 1, 2), QUICK)
 
 
-def test_the_command_writes_what_it_says_and_reads_it_in_a_sentence(tmp_path) -> None:
+def test_the_command_prints_and_writes_the_same_values(tmp_path) -> None:
     run = toy_run(tmp_path / "toy")
     argv = ["diversity", "--run", str(run.path), "--resamples", "100"]
     printed = CliRunner().invoke(app, argv, catch_exceptions=False).output
@@ -122,14 +121,14 @@ def test_the_command_writes_what_it_says_and_reads_it_in_a_sentence(tmp_path) ->
     folder = run.path / "diversity"
     assert len(pd.read_csv(folder / "pairs.csv")) == 6
     assert (folder / "kappa-error.png").read_bytes()[:4] == b"\x89PNG"
-    answer = json.loads(CliRunner().invoke(app, [*argv, "--json"], catch_exceptions=False).output)
-    assert answer == json.loads((folder / "diversity.json").read_text())
+    found = json.loads(CliRunner().invoke(app, [*argv, "--json"], catch_exceptions=False).output)
+    assert found == json.loads((folder / "diversity.json").read_text())
     stored = pd.read_csv(folder / "members.csv")
-    assert stored["shapley"].tolist() == pytest.approx([m["shapley"] for m in answer["members"]])
-    assert [m["member"] for m in answer["members"]] == list(run.store.members())
+    assert stored["shapley"].tolist() == pytest.approx([m["shapley"] for m in found["members"]])
+    assert [m["member"] for m in found["members"]] == list(run.store.members())
 
 
-def test_without_resamples_the_reading_has_no_interval(tmp_path) -> None:
+def test_without_resamples_the_sentence_has_no_interval(tmp_path) -> None:
     run = toy_run(tmp_path / "toy")
     argv = ["diversity", "--run", str(run.path), "--resamples", "0"]
     printed = CliRunner().invoke(app, argv, catch_exceptions=False).output

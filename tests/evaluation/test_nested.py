@@ -1,4 +1,4 @@
-"""The strict answer: what cross-fitting leaves coupled, nested evaluation does not."""
+"""Nested cross-validation has no base-model leakage; cross-fitting can have it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ Learn = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 def trained_tables(
     labels: np.ndarray, fold: np.ndarray, members: dict[str, Learn]
 ) -> tuple[Predictions, tuple[NestedFold, ...]]:
-    """What a run would hold: each member learns from the labels outside the folds left out.
+    """Tables of a run whose members are trained on the labels outside the left-out folds.
 
-    A member is a function of (training mask, generator) to logits of all rows.
+    A member maps (training mask, generator) to logits of all rows.
     """
     n_folds = int(fold.max()) + 1
     logits: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
@@ -84,7 +84,7 @@ def trained_tables(
 
 
 def prevalence(labels: np.ndarray, sharpness: float) -> Learn:
-    """A member that knows nothing but how often its training rows were malignant."""
+    """A member that predicts the share of malignant rows among its training rows."""
 
     def learn(seen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         rate = labels[seen].mean()
@@ -95,7 +95,7 @@ def prevalence(labels: np.ndarray, sharpness: float) -> Learn:
 
 
 def skilled(labels: np.ndarray, skill: float) -> Learn:
-    """A member whose images speak, whatever it was trained on."""
+    """A member with real skill, independent of its training rows."""
 
     def learn(seen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         z = skill * (labels - 0.5) + rng.normal(size=len(labels))
@@ -105,7 +105,7 @@ def skilled(labels: np.ndarray, skill: float) -> Learn:
 
 
 def coin_flips(seed: int, n_folds: int = 5, n: int = 120) -> tuple[np.ndarray, np.ndarray]:
-    """Labels that images say nothing about; folds differ in prevalence, as few patients make them."""
+    """Labels that are independent of the images; the prevalence differs between folds."""
     rng = np.random.default_rng(seed)
     fold = np.repeat(np.arange(n_folds), n)
     rates = rng.uniform(0.25, 0.75, n_folds)
@@ -125,18 +125,18 @@ def auroc(combiner: Combiner, oof: Predictions, nested: tuple[NestedFold, ...]) 
 
 
 @pytest.mark.parametrize("name", ["logistic", "mlp"])
-def test_cross_fitting_is_optimistic_where_members_leak_other_folds_and_nested_is_not(
+def test_cross_fitting_is_optimistic_with_leaking_members_and_nested_is_not(
     name: str,
 ) -> None:
-    # The rate outside a fold tells the rate inside it, once a stacker knows the sum: and it does,
-    # from rows whose members saw the very fold that it is judged on.
+    # The rate outside a fold gives the rate inside it, if the total is known. The stacker can learn
+    # the total from rows whose members were trained on the evaluated fold.
     found = []
     for seed in range(4):
         labels, fold = coin_flips(seed)
         members = {"rate": prevalence(labels, 30.0), "rate too": prevalence(labels, 20.0)}
         found.append(auroc(make_combiner(name), *trained_tables(labels, fold, members)))
     crossed, of_nested = np.mean(found, axis=0)
-    assert crossed > 0.58, "labels are coin flips, and yet"
+    assert crossed > 0.58
     assert of_nested < 0.52
 
 
@@ -156,7 +156,7 @@ def test_with_members_of_real_skill_nested_and_cross_fitted_agree() -> None:
     labels, fold = np.random.default_rng(0).integers(0, 2, 800), np.repeat(np.arange(4), 200)
     members = {"a": skilled(labels, 1.0), "b": skilled(labels, 2.0)}
     crossed, of_nested = auroc(make_combiner("logistic"), *trained_tables(labels, fold, members))
-    # Outer rows are answered by three models together: a little better, never much worse.
+    # Outer rows are predicted by the mean of three models: a little better, never much worse.
     assert crossed - 0.01 < of_nested < crossed + 0.12
 
 
@@ -167,7 +167,7 @@ def tables() -> tuple[Predictions, tuple[NestedFold, ...]]:
     return trained_tables(labels, fold, members)
 
 
-def test_nested_answers_are_fitted_and_asked_by_hand(
+def test_nested_predictions_equal_fits_by_hand(
     tables: tuple[Predictions, tuple[NestedFold, ...]],
 ) -> None:
     oof, nested = tables
@@ -183,7 +183,7 @@ def test_nested_answers_are_fitted_and_asked_by_hand(
     assert (got.nested.n, got.nested.n_groups) == (len(oof), oof.n_groups)
 
 
-def test_rows_are_joined_by_id_and_the_order_of_folds_does_not_count(
+def test_rows_are_joined_by_id_and_the_order_of_folds_does_not_matter(
     tables: tuple[Predictions, tuple[NestedFold, ...]],
 ) -> None:
     oof, nested = tables
@@ -201,7 +201,7 @@ def test_rows_are_joined_by_id_and_the_order_of_folds_does_not_count(
 
 
 class Contrary(Combiner):
-    """The opposite of the mean: always to be replaced by it."""
+    """The opposite of the mean, which is always replaced by it."""
 
     is_fitted_to_labels = True
 
@@ -214,23 +214,23 @@ def test_the_fallback_is_decided_inside_each_outer_fold() -> None:
     oof, nested = trained_tables(labels, fold, {"a": skilled(labels, 2.0)})
     evaluated = evaluate_all({"bad": Contrary()}, oof, protocol=QUICK, nested=nested)
     assert evaluated["bad"].nested == evaluated["mean"].nested
-    kept = evaluate_all({"bad": Contrary()}, oof, protocol=FREE, nested=nested)
-    assert kept["bad"].nested["accuracy"].value < 0.3 < kept["mean"].nested["accuracy"].value
-    # One outer fold whose inner rows make the contrary look good: there alone it is not replaced.
+    free = evaluate_all({"bad": Contrary()}, oof, protocol=FREE, nested=nested)
+    assert free["bad"].nested["accuracy"].value < 0.3 < free["mean"].nested["accuracy"].value
+    # In one outer fold the inner labels are flipped: only there the combiner is not replaced.
     flipped = dataclasses.replace(nested[0].inner, labels=1 - np.asarray(nested[0].inner.labels))
     mixed = (dataclasses.replace(nested[0], inner=flipped), *nested[1:])
-    torn = nested_predictions(
+    found = nested_predictions(
         {"bad": Contrary(), "mean": make_combiner("mean")},
         mixed,
         oof,
         fallback_candidates=["bad"],
         metric=metric("accuracy"),
     )
-    same = (torn["bad"].proba == torn["mean"].proba).all(axis=1)
+    same = (found["bad"].proba == found["mean"].proba).all(axis=1)
     assert (same == (fold != 0)).all()
 
 
-def test_the_coupling_is_cross_fitted_minus_nested_with_paired_resamples(
+def test_base_model_leakage_is_cross_fitted_minus_nested_with_paired_resamples(
     tables: tuple[Predictions, tuple[NestedFold, ...]],
 ) -> None:
     oof, nested = tables
@@ -240,12 +240,13 @@ def test_the_coupling_is_cross_fitted_minus_nested_with_paired_resamples(
     for name, found in evaluated.base_model_leakage.items():
         a, b = evaluated.cross_fitted[name].value, evaluated.nested[name].value
         assert found.value == pytest.approx(a - b)
-    answers = nested_predictions(
+    predictions = nested_predictions(
         combiners, nested, oof, fallback_candidates=[], metric=metric("accuracy")
     )
-    pair = {"loose": evaluated.oof_combined, "strict": answers["simplex"]}
-    drawn = score_methods(pair, np.asarray(oof.labels), oof.groups, 2, metrics=["accuracy"])
-    want = paired_gains({"loose": drawn["loose"]}, drawn["strict"], metric("accuracy"))["loose"]
+    pair = {"crossed": evaluated.oof_combined, "nested": predictions["simplex"]}
+    scored = score_methods(pair, np.asarray(oof.labels), oof.groups, 2, metrics=["accuracy"])
+    crossed = {"crossed": scored["crossed"]}
+    want = paired_gains(crossed, scored["nested"], metric("accuracy"))["crossed"]
     assert evaluated.base_model_leakage["accuracy"] == want.effect
 
 
@@ -261,6 +262,6 @@ def test_tables_of_other_rows_members_or_shared_patients_are_refused(
     short = [dataclasses.replace(one, inner=one.inner.select(["rate"])) for one in nested]
     with pytest.raises(DataError, match=r"rate; .* rate"):
         evaluate(mean, oof, nested=short)
-    torn = [dataclasses.replace(one, inner=oof) for one in nested]
+    shared = [dataclasses.replace(one, inner=oof) for one in nested]
     with pytest.raises(DataError, match=r"fold 0 .*20 .*p0"):
-        evaluate(mean, oof, nested=torn)
+        evaluate(mean, oof, nested=shared)

@@ -1,4 +1,4 @@
-"""A run with models of pairs: what `stack --nested`, `compare` and the report make of it."""
+"""Nested cross-validation of a run: `stack --nested`, `compare` and the report."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def nested_run(tmp_path: Path):
     run = toy_run(tmp_path / "run", n_members=3)
     fold = run.folds().of(run.manifest().part("train"))
     for m, name in enumerate(run.members()):
-        kept = run.store.read(name)
-        noise = np.random.default_rng(m).normal(size=(4, *kept.oof.shape))
-        array = (kept.oof + 0.5 * noise).astype(np.float32)
+        stored = run.store.read(name)
+        noise = np.random.default_rng(m).normal(size=(4, *stored.oof.shape))
+        array = (stored.oof + 0.5 * noise).astype(np.float32)
         array[fold, np.arange(len(fold))] = np.nan
-        about = {**kept.about, "pairs_done": ["0-1", "0-2", "0-3", "1-2", "1-3", "2-3"]}
-        run.store.write(name, dataclasses.replace(kept, about=about, nested=array))
+        about = {**stored.about, "pairs_done": ["0-1", "0-2", "0-3", "1-2", "1-3", "2-3"]}
+        run.store.write(name, dataclasses.replace(stored, about=about, nested=array))
     return run
 
 

@@ -1,4 +1,4 @@
-"""Figures per patient and tests over the field, as `stack` writes them."""
+"""Metrics per patient and baseline tests, as written by `stack`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ QUICK = Protocol(n_resamples=200)
 
 
 def patients(n_groups: int = 30, per_group: int = 5) -> Predictions:
-    """Two classes, one label a patient."""
+    """Two classes, one label per patient."""
     labels = np.repeat(np.arange(n_groups) % 2, per_group)
     table = toy_predictions(n_groups * per_group, 3, 2, n_groups=n_groups)
     return dataclasses.replace(
@@ -40,7 +40,7 @@ def patients(n_groups: int = 30, per_group: int = 5) -> Predictions:
 
 
 class Contrary(Combiner):
-    """Says the opposite of the first member."""
+    """Predicts the opposite of the first member."""
 
     is_fitted_to_labels = True
 
@@ -51,10 +51,10 @@ class Contrary(Combiner):
 def test_with_one_image_a_patient_the_recognition_rate_is_the_accuracy() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 2
-    answer = decided(softmax(rng.normal(size=(60, 2)) + 1.5 * np.eye(2)[labels]))
+    combined = decided(softmax(rng.normal(size=(60, 2)) + 1.5 * np.eye(2)[labels]))
     names = np.array([f"p{i:02d}" for i in range(60)])
-    one = score_groups({"m": answer}, labels, names, 2)["m"]
-    image = score_methods({"m": answer}, labels, names, 2, metrics=["accuracy", "auroc"])["m"]
+    one = score_groups({"m": combined}, labels, names, 2)["m"]
+    image = score_methods({"m": combined}, labels, names, 2, metrics=["accuracy", "auroc"])["m"]
     wanted, rate = image.values["accuracy"], one.recognition_rate
     assert (rate.value, rate.low, rate.high) == pytest.approx(
         (wanted.value, wanted.low, wanted.high)
@@ -72,15 +72,15 @@ def test_tied_votes_of_a_patient_go_to_the_likelier_class_and_are_counted() -> N
     assert turned.predicted.tolist() == [1, 1]
 
 
-def test_votes_of_a_patient_tie_whatever_the_order_of_the_images() -> None:
+def test_votes_of_a_patient_tie_in_any_order_of_the_images() -> None:
     shares = np.array(
         [[1 / 3, 2 / 3], [2 / 3, 1 / 3], [1, 0], [0, 1], [2 / 3, 1 / 3], [1 / 3, 2 / 3]]
     )
     for seed in range(20):
         proba = shares[np.random.default_rng(seed).permutation(6)]
-        answer, _, _ = pooled(decided(proba), np.zeros(6, dtype=int), ["a"] * 6)
-        assert answer.tied.all()
-        assert answer.proba.tolist() == [[0.5, 0.5]]
+        found, _, _ = pooled(decided(proba), np.zeros(6, dtype=int), ["a"] * 6)
+        assert found.tied.all()
+        assert found.proba.tolist() == [[0.5, 0.5]]
 
 
 def test_metrics_per_patient_are_those_of_the_images_mean() -> None:
@@ -101,7 +101,7 @@ def test_metrics_per_patient_are_those_of_the_images_mean() -> None:
     assert whole.recognition_rate.low < np.mean(rates) < whole.recognition_rate.high
 
 
-def test_patients_with_several_labels_have_a_recognition_rate_but_no_pooled_answer() -> None:
+def test_patients_with_several_labels_have_a_recognition_rate_but_no_pooled_prediction() -> None:
     table = dataclasses.replace(toy_predictions(), group_kind="smear")
     found = evaluate_all({"vote": make_combiner("vote")}, table, protocol=QUICK)
     assert found["vote"].per_group["cross_fitted"].values is None
@@ -117,7 +117,7 @@ def test_images_without_groups_have_no_table_per_patient() -> None:
     assert "per_group" not in metrics_json(found["vote"], single)["cross_fitted"]
 
 
-def test_metrics_json_holds_patients_and_tests() -> None:
+def test_metrics_json_has_metrics_per_patient_and_tests() -> None:
     table = patients()
     methods = {"vote": make_combiner("vote"), "trimmed": make_combiner("median")}
     found = evaluate_all(methods, table, protocol=QUICK)
@@ -131,18 +131,18 @@ def test_metrics_json_holds_patients_and_tests() -> None:
     assert stored["fell_back_to_mean"] is False
 
 
-def test_p_values_are_holms_over_the_methods() -> None:
+def test_p_values_are_holm_adjusted_over_the_methods() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 200)
 
-    def answer(share: float):
+    def predicted(share: float):
         right = rng.random(200) < share
         return decided(np.eye(2)[np.where(right, labels, 1 - labels)] * 0.8 + 0.1)
 
-    answers = {"mean": answer(0.6), "a": answer(0.7), "b": answer(0.75)}
-    found = baseline_tests(answers, labels, baselines=["mean"], part="test")
+    methods = {"mean": predicted(0.6), "a": predicted(0.7), "b": predicted(0.75)}
+    found = baseline_tests(methods, labels, baselines=["mean"], part="test")
     raw = [
-        mcnemar_exact(answers[m].predicted == labels, answers["mean"].predicted == labels).p_value
+        mcnemar_exact(methods[m].predicted == labels, methods["mean"].predicted == labels).p_value
         for m in ("a", "b")
     ]
     got = [t.p_adjusted for m in ("a", "b") for t in found[m] if t.test == "mcnemar"]
@@ -150,7 +150,7 @@ def test_p_values_are_holms_over_the_methods() -> None:
     assert "Holm-adjusted over 2 methods" in sentence_of_tests(found["a"], "test")
 
 
-def test_a_replaced_method_says_so_in_its_row() -> None:
+def test_a_replaced_method_has_a_star_in_its_row() -> None:
     table = toy_predictions(200, 3, 2, n_groups=20)
     found = evaluate_all({"nearest": Contrary()}, table, protocol=QUICK)
     assert found["nearest"].fell_back
@@ -171,7 +171,7 @@ def test_aurc_is_the_mean_error_over_all_coverages_in_any_order_of_equals() -> N
     wrong = (proba.argmax(axis=1) != labels)[order]
     by_hand = np.mean([wrong[: k + 1].mean() for k in range(60)])
     assert aurc(labels, proba) == pytest.approx(by_hand)
-    level = np.array([[0.8, 0.2]] * 4)
+    equal = np.array([[0.8, 0.2]] * 4)
     some = np.array([0, 0, 1, 1])
-    assert aurc(some, level) == pytest.approx(0.5)
-    assert aurc(some[::-1].copy(), level) == pytest.approx(0.5)
+    assert aurc(some, equal) == pytest.approx(0.5)
+    assert aurc(some[::-1].copy(), equal) == pytest.approx(0.5)

@@ -1,4 +1,4 @@
-"""Figures of each class against the rest: against scikit-learn, macro figures and copied rows."""
+"""Metrics of each class against the rest, compared with scikit-learn and with macro metrics."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def mean_of(table: Predictions) -> Combined:
 
 def test_each_class_has_the_metrics_that_scikit_learn_gives_it() -> None:
     table = toy_predictions(240, 3, 3)
-    answer, labels = mean_of(table), np.asarray(table.labels)
-    found = metrics_per_class({"mean": answer}, table, QUICK)["mean"]
-    precision, recall, f1, n = precision_recall_fscore_support(labels, answer.predicted)
+    combined, labels = mean_of(table), np.asarray(table.labels)
+    found = metrics_per_class({"mean": combined}, table, QUICK)["mean"]
+    precision, recall, f1, n = precision_recall_fscore_support(labels, combined.predicted)
     for c, one in enumerate(found):
-        is_class, is_called = labels == c, answer.predicted == c
+        is_class, is_called = labels == c, combined.predicted == c
         assert (one.n, one.n_groups) == (n[c], len(np.unique(table.groups[is_class])))
         want = {
             "sensitivity": recall[c],
             "specificity": (~is_class & ~is_called).sum() / (~is_class).sum(),
             "precision": precision[c],
             "f1": f1[c],
-            "auroc": roc_auc_score(is_class, answer.proba[:, c]),
-            "average_precision": average_precision_score(is_class, answer.proba[:, c]),
+            "auroc": roc_auc_score(is_class, combined.proba[:, c]),
+            "average_precision": average_precision_score(is_class, combined.proba[:, c]),
         }
         assert set(want) == set(CLASS_METRICS) == set(one.metrics)
         for key, value in want.items():
@@ -50,10 +50,10 @@ def test_each_class_has_the_metrics_that_scikit_learn_gives_it() -> None:
 
 def test_macro_metrics_are_the_means_over_classes() -> None:
     table = toy_predictions(240, 3, 4)
-    answer = mean_of(table)
-    of_class = metrics_per_class({"mean": answer}, table, QUICK)["mean"]
+    combined = mean_of(table)
+    of_class = metrics_per_class({"mean": combined}, table, QUICK)["mean"]
     whole = score_methods(
-        {"mean": answer}, table.labels, table.groups, 4,
+        {"mean": combined}, table.labels, table.groups, 4,
         metrics=["balanced_accuracy", "macro_specificity", "macro_f1", "auroc", "average_precision"],
         intervals=False,
     )["mean"].values  # fmt: skip
@@ -68,11 +68,11 @@ def test_macro_metrics_are_the_means_over_classes() -> None:
         assert mean == pytest.approx(whole[macro].value), macro
 
 
-def test_of_two_classes_each_has_the_other_ones_interval() -> None:
+def test_with_two_classes_sensitivity_of_one_is_specificity_of_the_other() -> None:
     table = toy_predictions(160, 3, 2)
-    answer = mean_of(table)
-    first, second = metrics_per_class({"mean": answer}, table, QUICK)["mean"]
-    whole = score_methods({"mean": answer}, table.labels, table.groups, 2, metrics=["auroc"])[
+    combined = mean_of(table)
+    first, second = metrics_per_class({"mean": combined}, table, QUICK)["mean"]
+    whole = score_methods({"mean": combined}, table.labels, table.groups, 2, metrics=["auroc"])[
         "mean"
     ].values
     assert dataclasses.astuple(second["auroc"]) == pytest.approx(
@@ -85,8 +85,8 @@ def test_of_two_classes_each_has_the_other_ones_interval() -> None:
 
 def test_an_absent_class_has_no_metrics() -> None:
     table = toy_predictions(120, 2, 3)
-    kept = table.take(np.asarray(table.labels) != 1)
-    absent = metrics_per_class({"mean": mean_of(kept)}, kept, QUICK)["mean"][1]
+    rest = table.take(np.asarray(table.labels) != 1)
+    absent = metrics_per_class({"mean": mean_of(rest)}, rest, QUICK)["mean"][1]
     assert (absent.n, absent.n_groups) == (0, 0)
     assert absent["sensitivity"].value is None
     assert absent["auroc"].value is None

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 
 class Leaky(Combiner):
-    """Fitted to some rows, it remembers the labels of all that were there."""
+    """Leaks: fitted to some rows, it stores the labels of all rows."""
 
     is_fitted_to_labels = True
 
@@ -52,7 +52,7 @@ METHODS = ("vote", "mean", "simplex", "greedy", "logistic")
 
 
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "auroc", "log_loss"])
-def test_combiners_are_at_chance_where_there_is_nothing_to_find(metric: str) -> None:
+def test_combiners_are_at_chance_without_information(metric: str) -> None:
     table = toy_predictions(180, 3, 3, n_groups=60)
     methods = {name: make_combiner(name) for name in METHODS}
     found = permutation_test(methods, table, protocol=Protocol(metric=metric))
@@ -65,7 +65,7 @@ def test_combiners_are_at_chance_where_there_is_nothing_to_find(metric: str) -> 
             assert one.noise.mean() == pytest.approx(1 / 3, abs=0.06)
 
 
-def test_a_combiner_that_leaks_is_caught_in_both_checks() -> None:
+def test_a_leaking_combiner_is_detected_on_permuted_labels_and_noise() -> None:
     methods = {"leaky": Leaky(), "mean": make_combiner("mean")}
     found = permutation_test(methods, toy_predictions(120, 3, 3, n_groups=24), n_draws=9)
     assert found.above_chance == {"leaky": ["labels permuted", "members of noise"]}
@@ -73,7 +73,7 @@ def test_a_combiner_that_leaks_is_caught_in_both_checks() -> None:
     assert found.methods["leaky"].p_value == 1.0
 
 
-def test_members_that_know_nothing_have_no_small_p_value() -> None:
+def test_noise_members_have_no_small_p_value() -> None:
     table = with_noise_members(toy_predictions(180, 3, 3, n_groups=60), np.random.default_rng(0))
     found = permutation_test({"mean": make_combiner("mean")}, table, n_draws=19)
     assert found.methods["mean"].p_value > 0.05
@@ -116,7 +116,7 @@ def test_a_member_of_noise_has_the_members_own_rows_in_another_order() -> None:
     assert moved != [second.index(row.tolist()) for row in noise.logits[:, 1]]
 
 
-def test_combiners_on_features_find_nothing_in_features_of_noise() -> None:
+def test_combiners_on_features_are_at_chance_on_noise_features() -> None:
     table = toy_predictions(120, 2, 3, n_groups=60, n_features=4)
     blind = dataclasses.replace(table, logits=np.zeros_like(table.logits))
     noise = with_noise_members(blind, np.random.default_rng(0))
@@ -133,7 +133,7 @@ def test_a_check_without_draws_is_refused() -> None:
         permutation_test({"mean": make_combiner("mean")}, toy_predictions(), n_draws=0)
 
 
-def test_one_draw_shows_nothing_and_says_so() -> None:
+def test_one_draw_cannot_be_tested() -> None:
     methods = {"mean": make_combiner("mean")}
     found = permutation_test(methods, toy_predictions(120, 3, 3, n_groups=24), n_draws=1)
     assert (found.untested, found.above_chance) == (["mean"], {})
@@ -151,7 +151,7 @@ def test_a_leak_is_found_although_some_draws_have_no_value() -> None:
     assert PermutationTest({"odd": undefined}, "auroc", 5, "").untested == ["odd"]
 
 
-def test_what_errors_cost_can_be_permutation_tested(tmp_path) -> None:
+def test_expected_cost_can_be_permutation_tested(tmp_path) -> None:
     run, costs = toy_run(tmp_path / "toy"), tmp_path / "costs.csv"
     costs.write_text("true,class0,class1,class2\nclass0,0,1,1\nclass1,1,0,1\nclass2,9,4,0\n")
     argv = ["stack", "--run", str(run.path), "--method", "vote", "--resamples", "20", "--costs",
@@ -160,17 +160,17 @@ def test_what_errors_cost_can_be_permutation_tested(tmp_path) -> None:
         folder = run.member_dir(name)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "member.json").write_text('{"gmacs": 1.0}')
-    answer = json.loads(CliRunner().invoke(app, [*argv, "--json"], catch_exceptions=False).output)
-    null = answer["permutation_test"]
-    mean = answer["methods"]["mean"]["cross_fitted"]["expected_cost"]["value"]
-    assert null["metric"] == "expected_cost"
-    assert null["methods"]["mean"]["value"] == pytest.approx(mean)
-    assert min(null["methods"]["mean"]["permuted_labels"]) > mean
-    front = [row["value"] for row in answer["pareto"] if row["on_front"]]
+    printed = json.loads(CliRunner().invoke(app, [*argv, "--json"], catch_exceptions=False).output)
+    found = printed["permutation_test"]
+    mean = printed["methods"]["mean"]["cross_fitted"]["expected_cost"]["value"]
+    assert found["metric"] == "expected_cost"
+    assert found["methods"]["mean"]["value"] == pytest.approx(mean)
+    assert min(found["methods"]["mean"]["permuted_labels"]) > mean
+    front = [row["value"] for row in printed["pareto"] if row["on_front"]]
     assert front == sorted(front, reverse=True)
 
 
-def test_stack_prints_a_line_a_method_and_keeps_the_draws(tmp_path) -> None:
+def test_stack_prints_a_line_per_method_and_stores_the_draws(tmp_path) -> None:
     run = toy_run(tmp_path / "toy")
     argv = ["stack", "--run", str(run.path), "--method", "vote", "--resamples", "20"]
     printed = (

@@ -1,4 +1,4 @@
-"""One prediction per patient: by which rule, and decided by cost where images are."""
+"""One prediction per patient: pooling rules, and decisions by cost."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def output(call: list[str]) -> str:
     return found.stdout
 
 
-def test_stack_takes_the_rule_and_costs(tmp_path) -> None:
+def test_stack_uses_the_pooling_rule_and_costs(tmp_path) -> None:
     run = toy_run(tmp_path / "toy", n_classes=2)
     costs = tmp_path / "costs.csv"
     costs.write_text("true,class0,class1\nclass0,0,1\nclass1,5,0\n")
     requested = ["stack", "--run", str(run.path), "--method", "vote", "--resamples", "50", "--json"]
     call = [*requested, "--set", "pool=max", "--costs", str(costs), "--set", "decide_by_cost=true"]
     plain = json.loads(output(requested))
-    answer = json.loads(output(call))
-    one, before = answer["methods"]["mean"], plain["methods"]["mean"]
+    by_cost = json.loads(output(call))
+    one, before = by_cost["methods"]["mean"], plain["methods"]["mean"]
     assert one["costs"]["class1"]["class0"] == 5
     assert one["test"]["expected_cost"]["value"] is not None
     assert one["test"]["log_loss"]["value"] == before["test"]["log_loss"]["value"]
-    assert any("least expected cost" in note for note in answer["notes"])
+    assert any("least expected cost" in note for note in by_cost["notes"])
 
 
 @pytest.mark.parametrize("rule", ["fitted", "meen"])
@@ -71,6 +71,6 @@ def test_patients_are_decided_by_cost_where_images_are() -> None:
     for by_cost in (False, True):
         requested = Protocol(n_resamples=50, costs=costs, decide_by_cost=by_cost)
         found = evaluate(MeanProba(), table, protocol=requested).per_group["cross_fitted"].values
-        answer = (mean @ matrix).argmin(axis=1) if by_cost else mean.argmax(axis=1)
-        assert found["accuracy"].value == pytest.approx((answer == truth).mean())
-        assert found["expected_cost"].value == pytest.approx(matrix[truth, answer].mean())
+        want = (mean @ matrix).argmin(axis=1) if by_cost else mean.argmax(axis=1)
+        assert found["accuracy"].value == pytest.approx((want == truth).mean())
+        assert found["expected_cost"].value == pytest.approx(matrix[truth, want].mean())

@@ -1,4 +1,4 @@
-"""Row 43: a member that lacks a fold is an error, or masked and stamped; never zeros, never a voter."""
+"""A member without a fold is an error, or with a quorum is left out with a caveat."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def with_a_gap():
 
 
 def unfinished_run(path):
-    """`member2` lacks fold 1; each fold's models see the test rows a little differently."""
+    """`member2` lacks fold 1; the test predictions of the folds' models differ a little."""
     run = toy_run(path)
     for m, name in enumerate(run.store.members()):
         one = run.store.read(name)
@@ -90,7 +90,7 @@ def test_an_absent_member_has_no_vote_so_that_a_tie_is_reported() -> None:
 
 @pytest.mark.parametrize(("weights", "expected"), [((0.1, 0.0, 0.9), 0.9), ((0, 0, 1.0), 0.6)])
 def test_weights_are_renormalised_over_the_members_present(weights, expected) -> None:
-    """The last has all its weight on the absent member: the others then count alike."""
+    """In the second case all weight is on the absent member: the others get equal weights."""
     table = Predictions.from_arrays(
         {"a": np.log([[0.9, 0.1]]), "b": np.log([[0.3, 0.7]]), "c": [NAN]}, [0]
     )
@@ -101,7 +101,7 @@ def test_weights_are_renormalised_over_the_members_present(weights, expected) ->
         assert fitted.apply(table).proba[0, 0] == pytest.approx(expected, abs=1e-6)
 
 
-def test_stackers_take_the_mean_of_those_present_for_an_absent_member() -> None:
+def test_stackers_use_the_mean_of_the_present_members_for_an_absent_one() -> None:
     table = with_quorum(with_a_gap(), 3)
     full = complete_logits(table)
     np.testing.assert_allclose(
@@ -119,32 +119,32 @@ def test_gaps_without_a_declared_quorum_are_refused() -> None:
             cross_fit(make_combiner(name), with_a_gap())
 
 
-def test_a_quorum_that_is_not_met_names_the_samples() -> None:
+def test_a_quorum_that_is_not_reached_names_the_samples() -> None:
     with pytest.raises(DataError, match=r"30 of 120 .*oof-"):
         with_quorum(with_a_gap(), 4)
-    with pytest.raises(UsageError, match="between 1 and 4"):
+    with pytest.raises(UsageError, match=r"5\b.* 4\b"):
         with_quorum(with_a_gap(), 5)
 
 
-def test_a_whole_table_is_left_as_it_is() -> None:
+def test_a_complete_table_is_not_changed() -> None:
     table = toy_predictions()
     assert with_quorum(table, 2) is table
 
 
-def test_members_of_noise_keep_their_gaps() -> None:
+def test_noise_members_have_the_same_gaps() -> None:
     table = with_quorum(with_a_gap(), 3)
     noise = with_noise_members(table, np.random.default_rng(0))
     np.testing.assert_array_equal(noise.available, table.available)
     assert not np.array_equal(noise.logits[:, 1], table.logits[:, 1], equal_nan=True)
 
 
-def test_a_set_of_members_that_leaves_an_image_unanswered_is_not_weighed() -> None:
+def test_sets_of_members_that_do_not_predict_every_image_are_left_out() -> None:
     costs = {f"member{m}": m + 1.0 for m in range(4)}
     table = pareto_table(with_quorum(with_a_gap(), 3), costs, protocol=QUICK)
     assert "member1" not in table["members"].tolist()
     assert any("member1" in one for one in table["members"])
     only = with_quorum(with_a_gap(), 1).select(["member1"])
-    with pytest.raises(UsageError, match="every image"):
+    with pytest.raises(UsageError, match="0 of 1 "):
         pareto_table(only, costs, max_members=1, protocol=QUICK)
 
 
@@ -158,7 +158,7 @@ def test_row_43_stack_refuses_an_unfinished_member_unless_a_quorum_is_declared(s
 
 
 @pytest.mark.parametrize("command", [("conformal",), ("operating-point", "--at", "youden", "--class", "class2")])  # fmt: skip
-def test_what_rests_on_a_quorum_says_so(stacked, command: tuple[str, ...]) -> None:
+def test_decisions_with_a_quorum_have_its_caveats(stacked, command: tuple[str, ...]) -> None:
     run, _ = stacked
     argv = [*command, "--run", str(run.path), "--method", "vote", "--resamples", "20"]
     printed = CliRunner().invoke(app, argv, catch_exceptions=False).output
@@ -170,7 +170,9 @@ def test_what_rests_on_a_quorum_says_so(stacked, command: tuple[str, ...]) -> No
 
 
 @pytest.mark.parametrize("method", ["mean", "simplex", "logistic"])
-def test_answers_by_fold_under_a_quorum_are_the_stored_cross_fitted_ones(stacked, method) -> None:
+def test_predictions_by_fold_with_a_quorum_equal_the_stored_cross_fitted_ones(
+    stacked, method
+) -> None:
     run, _ = stacked
     made, new = predictions_by_fold(run, method)
     stored = stored_predictions(run, method).oof.proba
@@ -186,8 +188,10 @@ def test_answers_by_fold_under_a_quorum_are_the_stored_cross_fitted_ones(stacked
 
 
 @pytest.mark.parametrize("member", ["member2", "member0"])
-def test_members_trained_since_make_answers_under_a_quorum_old(tmp_path, member: str) -> None:
-    """The absent fold of `member2`; or another member, while that fold is still absent."""
+def test_predictions_with_a_quorum_are_out_of_date_if_a_member_changed(
+    tmp_path, member: str
+) -> None:
+    """`member2` gets its absent fold, or another member changes."""
     run = unfinished_run(tmp_path / "run")
     stack_run(run, ["mean"], quorum=3, protocol=QUICK)
     stored = run.store.read(member)

@@ -1,4 +1,4 @@
-"""The answer of `stack` as sentences: best method, against the best member, against the mean."""
+"""The result of `stack` as sentences: best method, against the best member, against the mean."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_of_equal_methods_the_simpler_one_wins_in_any_order() -> None:
     assert ranked({"b": None, "vote": 0.1, "a": None}, "log_loss") == ["vote", "a", "b"]
 
 
-def test_the_answer_names_values_of_the_chosen_method_and_of_the_best_member() -> None:
+def test_the_result_has_values_of_the_chosen_method_and_of_the_best_member() -> None:
     evaluated, stored = found("vote", "median")
     printed = result_sentences(stored)
     best = evaluated[chosen_of(stored)]
@@ -69,7 +69,7 @@ def test_the_answer_names_values_of_the_chosen_method_and_of_the_best_member() -
     assert "90 images of 9" in printed[1]
 
 
-def test_without_a_test_part_the_answer_has_the_corrected_value() -> None:
+def test_without_a_test_part_the_result_has_the_corrected_value() -> None:
     evaluated, stored = found("vote", "median", test=False)
     corrected = evaluated[chosen_of(stored)].corrected
     assert (
@@ -86,7 +86,7 @@ def test_with_a_test_part_the_corrected_cross_fitted_value_is_the_last_sentence(
     assert f"corrected for choosing the best method: {best.corrected.value:.3f}" in printed
 
 
-def test_a_method_whose_interval_holds_chance_gets_a_warning() -> None:
+def test_a_method_whose_interval_contains_chance_has_a_warning() -> None:
     _, stored = found("vote", "median")
     best = stored[chosen_of(stored)]
     assert chance_sentence(stored) == "Chance level: 0.333 (1 / 3 classes)."
@@ -96,9 +96,7 @@ def test_a_method_whose_interval_holds_chance_gets_a_warning() -> None:
     assert chosen_of(stored) in warnings_of(stored)[0]
 
 
-def test_without_a_test_part_the_correction_moves_the_interval_that_is_held_against_chance() -> (
-    None
-):
+def test_without_a_test_part_the_corrected_interval_is_compared_with_chance() -> None:
     _, stored = found("vote", "median", test=False)
     best = stored[chosen_of(stored)]
     for other in {"vote", "median"} - {best["method"]}:
@@ -141,7 +139,7 @@ def test_baselines_alone_have_no_verdict() -> None:
     assert len(result_sentences(found("mean")[1])) == 1
 
 
-def test_a_run_of_one_member_has_its_value_in_the_place_of_a_comparison() -> None:
+def test_a_run_of_one_member_has_its_value_instead_of_a_comparison() -> None:
     oof = toy_predictions(160, 1, 3, n_groups=16)
     test = toy_predictions(90, 1, 3, kind="test", seed=1, n_groups=9)
     evaluated = evaluate_all(
@@ -232,7 +230,7 @@ def test_nothing_is_recommended_if_neither_is_above_chance() -> None:
     assert names[1] in result_sentences(stored)[0].partition(":")[0]
 
 
-def test_a_constant_prediction_is_a_warning_in_the_answer_and_the_first_caveat() -> None:
+def test_a_constant_prediction_is_a_warning_in_the_result_and_the_first_caveat() -> None:
     labels, rng = np.arange(80) % 2, np.random.default_rng(0)
     good = {m: rng.normal(size=(80, 2)) + 2 * np.eye(2)[labels] for m in "abc"}
     groups = np.arange(80) // 4

@@ -1,4 +1,4 @@
-"""Conformal coverage, members' contributions, and figures per patient."""
+"""Conformal coverage, contributions of members, and metrics per patient."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import pytest
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.errors import DataError
-from ensemble_kit.evaluation.decisions.conformal import calibrate, coverage
+from ensemble_kit.evaluation.decisions.conformal import calibrate
 from ensemble_kit.evaluation.diversity.shapley import member_values
-from ensemble_kit.evaluation.scores.per_group import pooled, recognition_rate
+from ensemble_kit.evaluation.scores.per_group import pooled, score_groups
 from ensemble_kit.predictions.method_predictions import decided
+
+
+def coverage(sets: np.ndarray, labels: np.ndarray) -> float:
+    return float(sets[np.arange(len(labels)), labels].mean())
 
 
 def draw(n: int, rng: np.random.Generator, spread: float = 0.0, per_group: int = 1):
@@ -25,13 +29,13 @@ def draw(n: int, rng: np.random.Generator, spread: float = 0.0, per_group: int =
 
 @pytest.mark.parametrize("score", ["lac", "aps", "raps"])
 @pytest.mark.parametrize("per_class", [False, True])
-def test_sets_cover_exchangeable_data_as_promised(score: str, per_class: bool) -> None:
+def test_sets_cover_exchangeable_data_at_the_guaranteed_rate(score: str, per_class: bool) -> None:
     rng, found = np.random.default_rng(0), []
     for _ in range(60):
         proba, labels = draw(200, rng)
         sets = calibrate(proba, labels, alpha=0.1, score=score, per_class=per_class)
         new, truth = draw(500, rng)
-        found.append(coverage(sets.predict(new), truth)["coverage"])
+        found.append(coverage(sets.predict(new), truth))
     assert 0.89 <= np.mean(found) <= (0.94 if per_class else 0.92)
 
 
@@ -41,11 +45,11 @@ def test_patients_of_many_images_are_covered_when_each_patient_weighs_the_same()
         proba, labels = draw(600, rng, spread=2.0, per_group=20)
         sets = calibrate(proba, labels, alpha=0.1, groups=np.arange(600) // 20)
         new, truth = draw(1000, rng, spread=2.0, per_group=20)
-        found.append(coverage(sets.predict(new), truth)["coverage"])
+        found.append(coverage(sets.predict(new), truth))
     assert 0.89 <= np.mean(found) <= 0.95
 
 
-def test_too_few_rows_to_promise_anything_give_the_whole_set() -> None:
+def test_with_too_few_rows_sets_contain_all_classes() -> None:
     assert (
         calibrate(np.array([[0.9, 0.1]] * 5), np.zeros(5, dtype=int), alpha=0.1)
         .predict(np.eye(2))
@@ -74,8 +78,9 @@ def test_shapley_values_are_the_mean_over_all_orders_and_sum_to_the_gain() -> No
 
 
 def test_recognition_rate_weighs_patients_and_not_images() -> None:
-    groups = ["a"] * 9 + ["b"]
-    assert recognition_rate(np.array([1] * 9 + [0]), np.ones(10, dtype=int), groups) == 0.5
+    one = decided(np.eye(2)[[1] * 9 + [0]])
+    found = score_groups({"m": one}, np.ones(10, dtype=int), ["a"] * 9 + ["b"], 2)["m"]
+    assert found.recognition_rate.value == 0.5
 
 
 def test_groups_are_pooled_by_mean_vote_or_maximum() -> None:

@@ -1,4 +1,4 @@
-"""Stored ensembles: replaced whole, bound by digests, refused where damaged or out of date."""
+"""Stored ensembles: replaced as a whole, checked by digests, refused if damaged or out of date."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_swapped_folders_of_methods_are_refused(run: Run) -> None:
 # -- out of date ---------------------------------------------------------------------------
 
 
-def test_methods_of_other_predictions_are_refused_with_what_changed(run: Run) -> None:
+def test_methods_of_changed_predictions_are_refused_with_the_member(run: Run) -> None:
     trained_again(run)
     for read in (
         lambda: conformal_sets(run, "mean", SetOptions()),
@@ -144,7 +144,7 @@ def test_ensembles_of_an_earlier_version_are_read_and_still_compared(run: Run) -
         stored_predictions(run, "mean")
 
 
-# -- replaced whole ------------------------------------------------------------------------
+# -- replaced as a whole -------------------------------------------------------------------
 
 
 def test_a_stack_that_is_cut_off_changes_no_method(
@@ -168,7 +168,7 @@ def test_a_stack_that_is_cut_off_changes_no_method(
     }
 
 
-def test_prediction_sets_and_thresholds_stay_only_beside_the_predictions_they_fit(
+def test_prediction_sets_and_thresholds_are_removed_if_the_predictions_change(
     run: Run,
 ) -> None:
     folder = run.ensemble_dir("mean")
@@ -206,12 +206,12 @@ def test_row_7_a_second_writer_of_results_is_refused(run: Run) -> None:
     assert (run.ensemble_dir("mean") / "metrics.json").read_bytes() == before
 
 
-def test_results_can_be_made_while_a_training_holds_the_run(run: Run) -> None:
+def test_results_can_be_written_during_a_training(run: Run) -> None:
     with run.locked():
         stack_run(run, ["mean"], protocol=QUICK)
 
 
-def test_writers_of_results_sweep_what_killed_ones_left(run: Run) -> None:
+def test_temporary_folders_of_killed_writers_are_removed(run: Run) -> None:
     mine = temporary_beside(run.ensemble_dir("mean"))
     dead = mine.with_name(re.sub(r"-\d+-", f"-{2**22 + 7}-", mine.name))
     shutil.copytree(run.ensemble_dir("mean"), dead)

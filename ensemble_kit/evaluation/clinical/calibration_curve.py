@@ -48,7 +48,7 @@ class CalibrationBin:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """How the probabilities of the positive class agree with its frequency.
+    """Agreement of the probabilities of the positive class with its frequency.
 
     Parameters
     ----------

@@ -246,14 +246,3 @@ def cross_fitted_sets(
         )  # fmt: skip
         out[~others] = fitted.predict(proba[~others])
     return out
-
-
-def coverage(sets: Bools, labels: Ints) -> dict[str, float]:
-    """Measured coverage, mean set size, share of sets with one class, share of empty sets."""
-    size = sets.sum(axis=1)
-    return {
-        "coverage": float(sets[np.arange(len(labels)), labels].mean()),
-        "mean_size": float(size.mean()),
-        "single": float((size == 1).mean()),
-        "empty": float((size == 0).mean()),
-    }

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from ensemble_kit.arrays import Array, Bools
-from ensemble_kit.evaluation.runs.ensemble_files import interval_json
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.shares import shares
 from ensemble_kit.predictions.method_predictions import MethodPredictions
@@ -195,8 +194,8 @@ def sets_json(found: PredictionSets) -> dict[str, Any]:
             part: {
                 name: {
                     **dataclasses.asdict(one),
-                    "covered": interval_json(one.covered),
-                    "covered_per_image": interval_json(one.covered_per_image),
+                    "covered": dataclasses.asdict(one.covered),
+                    "covered_per_image": dataclasses.asdict(one.covered_per_image),
                 }
                 for name, one in of_class.items()
             }

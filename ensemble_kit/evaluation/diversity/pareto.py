@@ -82,7 +82,7 @@ def pareto_table(
     )
     sets = [s for s in grown if _predicts_all(oof, s)]
     if not sets:
-        _refuse_no_set(oof, costs, budget)
+        _refuse_no_set(oof, costs, budget, len(grown))
     table = _with_front(_evaluated(oof, sets, costs, unit, protocol), margin, _sign(oof, protocol))
     choice = table[table["within_margin"]].head(1)
     table.attrs |= {
@@ -146,7 +146,9 @@ def _refuse_unknown_costs(oof: Predictions, costs: Mapping[str, float]) -> None:
         )
 
 
-def _refuse_no_set(oof: Predictions, costs: Mapping[str, float], budget: float | None) -> None:
+def _refuse_no_set(
+    oof: Predictions, costs: Mapping[str, float], budget: float | None, n_sets: int
+) -> None:
     cheapest = min(costs[name] for name in oof.member_names)
     if budget is not None and cheapest > budget:
         raise UsageError(
@@ -155,8 +157,8 @@ def _refuse_no_set(oof: Predictions, costs: Mapping[str, float], budget: float |
             "Raise the budget",
         )
     raise UsageError(
-        "No set of members within these limits predicts every image",
-        "only such sets are compared",
+        f"0 of {n_sets} sets of members within the limits predict every image",
+        "only sets that predict every image are compared",
         "Allow more members, or train the missing folds",
     )
 
@@ -181,14 +183,14 @@ def cheapest_sentence(table: pd.DataFrame) -> str:
     choice = table[table["members"] == table.attrs["choice"]].iloc[0]
     margin, level = table.attrs["margin"], 100 * table.attrs["level"]
     share = 100 * choice["cost"] / float(table["cost"].max())
-    sure = (
+    loss = (
         "It is the best set."
         if choice["at_worst"] == 0
         else (f"It could be {max(-choice['at_worst'], 0.0):.3f} worse than the best set.")
     )
     return (
         f"Cheapest set not inferior to the best by more than {margin:g} ({level:.0f} % intervals, simultaneous "
-        f"for {len(table)} sets): {choice['members']}, at {share:.0f} % of the cost of all. {sure} The sets "
+        f"for {len(table)} sets): {choice['members']}, at {share:.0f} % of the cost of all. {loss} The sets "
         "were chosen on the same rows, so these values are optimistic."
     )
 

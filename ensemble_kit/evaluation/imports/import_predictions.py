@@ -163,10 +163,10 @@ def _refuse_other_labels(file: MemberFile, ids: Sequence[str], manifest: Manifes
     if other:
         got = dict(zip(ids, file.labels or [], strict=False))[other[0]]
         raise DataError(
-            f"{file.where} has other true classes than the labels in {len(other)} rows: "
-            f"'{other[0]}' is '{got}' there and '{want[other[0]]}' in the labels",
+            f"The true classes in {file.where} differ from the labels in {len(other)} rows: "
+            f"'{other[0]}' is '{got}' in the file and '{want[other[0]]}' in the labels",
             "a member's file has the ids and labels of the same images",
-            "Check that both files are of one data set, or remove the column of labels there",
+            "Check that both files are of one data set, or remove the column of labels of the member",
         )
 
 

@@ -183,8 +183,8 @@ def manifest_of(
     ordinal : bool
         Whether the classes are ordered, mildest first.
     """
-    there = set(labels.frame["label"])
-    absent = tuple(name for name in class_names if name not in there)
+    present = set(labels.frame["label"])
+    absent = tuple(name for name in class_names if name not in present)
     notes = (
         f"No image is labelled {name!r}: metrics over classes leave this class out, and each image "
         "that is predicted as this class counts as an error."

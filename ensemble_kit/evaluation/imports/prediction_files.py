@@ -125,6 +125,7 @@ def read_member_file(
         The file is missing, is neither a table nor an array, has no column of ids, a cell that is
         not a number, or an unknown column.
     """
+    where = f"'{path}' of member '{name}'"
     if not Path(path).is_file():
         raise DataError(
             f"Member '{name}' has no file '{path}'",
@@ -132,13 +133,13 @@ def read_member_file(
             "Check the path",
         )
     if Path(path).suffix.lower() == ".npy":
-        return MemberFile(name, str(path), array_of(f"'{path}' of member '{name}'", path))
+        return MemberFile(name, str(path), array_of(where, path))
     read = read_table(path)
     table = read.frame
     prefix = _prefix(table, class_names)
     of_class = {c: f"{prefix}{c}" for c in class_names if f"{prefix}{c}" in table}
     rest = [str(c) for c in table.columns if c not in of_class.values()]
-    named = _id_column(table[rest], name, path)
+    named = _id_column(table[rest], where)
     others = [
         *known_columns(rest, (*LABELS, *GROUPS, *FOLDS, *SPLITS, *PREDICTIONS, *IDS)),
         ROW_NUMBERS,
@@ -149,9 +150,8 @@ def read_member_file(
     ]
     extra = [c for c in rest if c not in (named, *unused)]
     numbers, decimals = numbers_of(read, [*of_class.values(), *extra], named)
-    n_known = len(of_class)
-    where = f"'{path}' of member '{name}'"
-    if extra and not (may_add and _are_classes(Values(where, numbers, (), decimals), n_known)):
+    read_values = Values(where, numbers, (), decimals)
+    if extra and not (may_add and _are_classes(read_values, n_known=len(of_class))):
         raise _unknown_columns(extra, class_names, where)
     truth = _truth(table[unused], class_names)
     notes = [f"{where}: columns {prefix}CLASS are its predictions."] if prefix else []
@@ -181,15 +181,15 @@ def _prefix(table: pd.DataFrame, class_names: Sequence[str]) -> str:
     return complete[0] if complete else ""
 
 
-def _id_column(table: pd.DataFrame, name: str, path: str | os.PathLike[str]) -> str:
+def _id_column(table: pd.DataFrame, where: str) -> str:
     found = known_columns(table.columns, IDS)
     if not found and ROW_NUMBERS in table:
         return ROW_NUMBERS  # a first column without a name: row names of R or pandas
     if found:
         return next((c for c in found if table[c].is_unique), found[0])
     raise DataError(
-        f"'{path}' of member '{name}' has no column of image ids: its columns that are not classes "
-        f"are {first_few(table.columns, 12) or 'none'}",
+        f"{where} has no column of image ids: its columns that are not classes are "
+        f"{first_few(table.columns, 12) or 'none'}",
         f"known names are {first_few(IDS, 8)}",
         "Rename that column to sample_id",
     )

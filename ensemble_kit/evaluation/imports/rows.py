@@ -8,7 +8,7 @@ from pathlib import PureWindowsPath
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.errors import DataError, counted, first_few
 
 NAMES_OF_IMAGES: tuple[Callable[[str], str], ...] = (
     lambda name: PureWindowsPath(name).name,
@@ -54,7 +54,7 @@ def row_of_id(
     missing = [] if partial else [sample for sample in want.tolist() if sample not in row_of]
     unknown = sorted(set(row_of) - set(want.tolist()))
     wrong = [
-        f"{what} {len(some)} ({first_few(some)})"
+        f"{what} {counted(len(some), 'id')} ({first_few(some)})"
         for what, some in (("lacks", missing), ("repeats", twice), ("adds", unknown))
         if some
     ]

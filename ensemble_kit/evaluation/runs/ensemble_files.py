@@ -14,7 +14,6 @@ from ensemble_kit.evaluation.scores.per_class import per_class_json
 from ensemble_kit.evaluation.scores.per_group import GroupMetrics
 from ensemble_kit.evaluation.scores.per_image import MetricValues
 from ensemble_kit.evaluation.scores.verdict import Verdict
-from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.predictions.method_predictions import ABSTAINED, Combined
 from ensemble_kit.predictions.table import Predictions
 
@@ -89,7 +88,7 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
         },
         "differences": _differences(evaluation),
         "cross_fitted_minus_nested": {
-            name: interval_json(one) for name, one in evaluation.base_model_leakage.items()
+            name: dataclasses.asdict(one) for name, one in evaluation.base_model_leakage.items()
         }
         or None,
         "corrected_for_choice": None
@@ -109,7 +108,7 @@ def _verdict_json(one: Verdict) -> dict[str, Any]:
         "metric": one.metric,
         "part": one.part,
         "word": one.word,
-        "gain": interval_json(one.effect),
+        "gain": dataclasses.asdict(one.effect),
         "n_compared": one.n_compared,
         "p_value": one.p_value,
         "sentence": one.sentence,
@@ -151,12 +150,12 @@ def _per_group_json(found: GroupMetrics | None) -> dict[str, Any]:
     block: dict[str, Any] = {
         "rule": found.rule,
         "n_groups": found.n_groups,
-        "recognition_rate": interval_json(found.recognition_rate),
+        "recognition_rate": dataclasses.asdict(found.recognition_rate),
     }
     if found.values is not None:
         block |= {
             "n_ties": found.values.n_ties,
-            **{name: interval_json(one) for name, one in found.values.metrics.items()},
+            **{name: dataclasses.asdict(one) for name, one in found.values.metrics.items()},
         }
     return {"per_group": block}
 
@@ -169,10 +168,5 @@ def metric_values_json(values: MetricValues, class_names: tuple[str, ...]) -> di
         "n_ties": values.n_ties,
         "n_abstained": values.n_abstained,
         "missing_classes": [class_names[c] for c in values.missing_classes],
-        **{name: interval_json(interval) for name, interval in values.metrics.items()},
+        **{name: dataclasses.asdict(interval) for name, interval in values.metrics.items()},
     }
-
-
-def interval_json(interval: Interval) -> dict[str, float | None]:
-    """`value, low, high`; null where undefined."""
-    return {"value": interval.value, "low": interval.low, "high": interval.high}

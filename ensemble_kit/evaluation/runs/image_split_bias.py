@@ -42,9 +42,9 @@ def image_split_bias(
     Examples
     --------
     >>> labels, groups = np.arange(8) % 2, np.repeat(list("abcd"), 2)
-    >>> sure, unsure = 4 * np.eye(2)[labels], np.zeros((8, 2)) + [0, 1]
+    >>> right, random = 4 * np.eye(2)[labels], np.zeros((8, 2)) + [0, 1]
     >>> table = lambda z, by: Predictions.from_arrays({"cnn": z}, labels, groups=groups, split_by=by)
-    >>> image_split_bias(table(sure, "image"), table(unsure, "group"))["points"].tolist()
+    >>> image_split_bias(table(right, "image"), table(random, "group"))["points"].tolist()
     [50.0]
     """
     image, group = _paired(by_image, by_group)

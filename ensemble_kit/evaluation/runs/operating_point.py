@@ -28,7 +28,6 @@ from ensemble_kit.evaluation.decisions.threshold_rules import (
     one_class_notes,
 )
 from ensemble_kit.evaluation.decisions.thresholds import RejectOption, ThresholdTarget
-from ensemble_kit.evaluation.runs.ensemble_files import interval_json
 from ensemble_kit.evaluation.runs.ensemble_folder import DECISION
 from ensemble_kit.evaluation.runs.method_predictions import StoredPredictions, stored_predictions
 from ensemble_kit.evaluation.scores.per_group import has_larger_groups, is_mixed, per_group
@@ -334,7 +333,7 @@ def decision_json(found: OperatingPoint) -> dict[str, Any]:
                         "n": metrics.n,
                         "n_groups": metrics.n_groups,
                         **metrics.counts,
-                        "shares": {n: interval_json(i) for n, i in metrics.shares.items()},
+                        "shares": {n: dataclasses.asdict(i) for n, i in metrics.shares.items()},
                     }
                     for part, metrics in one.parts.items()
                 },

@@ -241,6 +241,6 @@ def _under_covered(
     needed = units_needed(options.alpha)
     return [
         f"The coverage of {100 * (1 - options.alpha):.4g} % holds over all images together, not for "
-        f"each class. Measured coverage: {first_few(low)}. --per-class keeps it for each class; it "
-        f"needs at least {needed} {unit}s of each class."
+        f"each class. Measured coverage: {first_few(low)}. --per-class guarantees it for each class; "
+        f"it needs at least {needed} {unit}s of each class."
     ]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, Ints, group_numbers
+from ensemble_kit.arrays import Array, Ints
 from ensemble_kit.errors import DataError, UsageError, counted, did_you_mean, first_few
 from ensemble_kit.evaluation.protocol import POOLING, Protocol
 from ensemble_kit.evaluation.scores.per_image import MetricValues, Scored, score_methods
@@ -111,24 +111,6 @@ def _pool(combined: Combined, numbered: Ints, n_groups: int, rule: str) -> Array
     return np.asarray(np.round(pooled, EXACT_DECIMALS))
 
 
-def recognition_rate(predicted: Ints, labels: Ints, groups: npt.ArrayLike) -> float:
-    """Mean over patients of the accuracy on their images: BreakHis's patient recognition rate.
-
-    References
-    ----------
-    Spanhol, F. A., Oliveira, L. S., Petitjean, C., & Heutte, L. (2016). A dataset for breast cancer
-    histopathological image classification. IEEE TBME 63(7), 1455-1462.
-
-    Examples
-    --------
-    >>> recognition_rate(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1]), ["a", "a", "a", "b"])
-    0.8333333333333333
-    """
-    numbered = group_numbers(groups)
-    right = np.bincount(numbered, weights=predicted == labels)
-    return float((right / np.bincount(numbered)).mean())
-
-
 @dataclasses.dataclass(frozen=True)
 class GroupMetrics:
     """Metrics of one method per patient.
@@ -142,6 +124,11 @@ class GroupMetrics:
         One pooled prediction per patient; None if a patient's images have several labels.
     rule : str
         How images were pooled.
+
+    References
+    ----------
+    Spanhol, F. A., Oliveira, L. S., Petitjean, C., & Heutte, L. (2016). A dataset for breast cancer
+    histopathological image classification. IEEE TBME 63(7), 1455-1462 (the recognition rate).
     """
 
     n_groups: int

@@ -259,8 +259,10 @@ class Measured:
         names = {m.name: m for m in self.metrics}
         found: dict[str, Array] = {}
         if set(names) & set(REBINNED):
-            sure, hit = confidence_and_hit(self.labels, self.table.proba, self.table.predicted)
-            bins = mass_bins_without(sure, hit, self.groups, jackknife.blocks)
+            confidence, hit = confidence_and_hit(
+                self.labels, self.table.proba, self.table.predicted
+            )
+            bins = mass_bins_without(confidence, hit, self.groups, jackknife.blocks)
             found = {k: of_bins(bins) for k, of_bins in REBINNED.items() if k in names}
         slope = names.get("calibration_slope")
         if slope is not None and len(jackknife.blocks) * len(self.labels) <= MAX_REFITTED:

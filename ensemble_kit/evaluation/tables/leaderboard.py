@@ -94,11 +94,11 @@ def short_leaderboard(
         if any(p in one.parts for one in evaluations.values())
     ]
     names = [n for n in methods_in_order(evaluations, protocol) if n != "oracle"]
-    kept = {n for n in names if n not in REFERENCE_METHODS}
-    kept = {*[n for n in names if n in kept][:n_shown], *BASELINES}
+    shown_names = {n for n in names if n not in REFERENCE_METHODS}
+    shown_names = {*[n for n in names if n in shown_names][:n_shown], *BASELINES}
     rows = [("method", *(PARTS[p] for p in parts), "against the best member")]
     for name in names:
-        if name in kept:
+        if name in shown_names:
             one = evaluations[name]
             words = {v.against: v.word for v in one.verdicts if v.part == parts[-1]}
             shown = "best member" if name == "best-member" else name
@@ -110,7 +110,7 @@ def short_leaderboard(
             ]
             star = "*" if one.fell_back else ""
             rows.append((f"{shown}{star}", *cells, words.get("best-member", "")))
-    return rows, len(set(names) - kept)
+    return rows, len(set(names) - shown_names)
 
 
 def short_note(

@@ -25,7 +25,7 @@ COLUMNS = {
 def class_tables(
     evaluations: Mapping[str, Evaluation], protocol: Protocol, class_names: Sequence[str]
 ) -> dict[str, list[tuple[str, ...]]]:
-    """By title, header and one row per class: cross-fitted, then on the test part.
+    """Tables by title, with a header and one row per class: cross-fitted, then on the test part.
 
     The method is the best one by cross-validation, or the mean if only baselines were evaluated.
     """
