@@ -8,6 +8,7 @@ import pandas as pd
 
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.evaluation.caveats import merged_notes
+from ensemble_kit.evaluation.cross_validation.baselines import MEAN
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation
@@ -101,11 +102,10 @@ def verdict_word(one: Evaluation, part: str, metric_name: str) -> str:
     return words[0] if words else ""
 
 
-def chosen(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> Evaluation | None:
-    """The best method by cross-validation; None if there are only baselines."""
+def chosen(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> Evaluation:
+    """The best method by cross-validation; the mean if there are only baselines."""
     values = {name: one.cross_fitted[protocol.metric].value for name, one in evaluations.items()}
-    best = winner(values, protocol.metric)
-    return None if best is None else evaluations[best]
+    return evaluations[winner(values, protocol.metric) or MEAN]
 
 
 def chosen_verdict(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> str:
@@ -114,8 +114,6 @@ def chosen_verdict(evaluations: Mapping[str, Evaluation], protocol: Protocol) ->
     If it was chosen among several methods, the sentence names their number.
     """
     best = chosen(evaluations, protocol)
-    if best is None or not best.verdicts:
-        return ""
     part = "test" if best.test is not None else "cross_fitted"
     outcome = next(v for v in best.verdicts if v.part == part and v.against == "best-member")
     if outcome.n_compared == 1:

@@ -26,6 +26,7 @@ from ensemble_kit.evaluation.checks import check_tables
 from ensemble_kit.evaluation.cross_validation.all_parts import AllParts, predict_all_parts
 from ensemble_kit.evaluation.cross_validation.baselines import (
     BASELINES,
+    MEAN,
     REFERENCE_METHODS,
     with_baselines,
 )
@@ -252,15 +253,17 @@ def _verdicts(
     """Every method against the baselines, on the parts that it was not fitted to.
 
     The best method was chosen by its cross-fitted metric. Its cross-fitted verdict uses the gain that
-    is corrected for the choice; its test verdict needs no correction.
+    is corrected for the choice; its test verdict needs no correction. The mean is fixed in advance,
+    so its verdict against the best member has an ordinary interval.
     """
     found: dict[str, list[Verdict]] = {}
     for part in [p for p in ("cross_fitted", "nested", "test") if p in scored]:
         methods = {name: one for name, one in scored[part].items() if name not in REFERENCE_METHODS}
-        alone = {best: methods[best]} if part == "test" and best is not None else {}
+        alone = {best: methods[best]} if part == "test" and best in methods else {}
         for against in BASELINES:
             all_verdicts: dict[str, Verdict] = {}
-            for some in (methods, alone):
+            plain_mean = {} if against == MEAN else {MEAN: scored[part][MEAN]}
+            for some in (methods, alone, plain_mean):
                 all_verdicts |= verdicts(
                     some,
                     against,
@@ -271,7 +274,7 @@ def _verdicts(
                     level=protocol.level,
                     # Nested: the fallback is decided in each fold.
                     shown={name: replaced_name(name) for name in replaced if part != "nested"},
-                    n_compared=len(methods),
+                    n_compared=1 if some is plain_mean else len(methods),
                 )
             if part == "cross_fitted" and best is not None and correction is not None:
                 all_verdicts[best] = corrected_verdict(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ensemble_kit.combiners import COMBINERS
-from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
+from ensemble_kit.evaluation.cross_validation.baselines import MEAN, REFERENCE_METHODS
 from ensemble_kit.metrics import metric
 
 SIMPLICITY = {name: at for at, name in enumerate(COMBINERS)}
@@ -51,12 +51,19 @@ def ranked(values: Mapping[str, float | None], metric_name: str) -> list[str]:
 
 
 def winner(values: Mapping[str, float | None], metric_name: str) -> str | None:
-    """The best method apart from baselines and oracle; None if there is none.
+    """The best method apart from baselines and oracle; the mean if there are only these.
+
+    Returns
+    -------
+    str or None
+        None if there is no mean either.
 
     Examples
     --------
     >>> winner({"mlp": 0.8, "mean": 0.9, "vote": 0.8}, "accuracy")
     'vote'
+    >>> winner({"mean": 0.9, "best-member": 0.95}, "accuracy")
+    'mean'
     """
     methods = [name for name in ranked(values, metric_name) if name not in REFERENCE_METHODS]
-    return methods[0] if methods else None
+    return next(iter(methods), MEAN if MEAN in values else None)

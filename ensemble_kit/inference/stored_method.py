@@ -18,6 +18,7 @@ from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.combiners.saved import JSON_NAME, load_combiner, read_saved
 from ensemble_kit.combiners.stacking.feature_combiner import FeatureCombiner
 from ensemble_kit.errors import DataError, IntegrityError, UsageError, command, did_you_mean
+from ensemble_kit.evaluation.cross_validation.baselines import MEAN
 from ensemble_kit.evaluation.runs.ensemble_folder import METRICS, made_of
 from ensemble_kit.evaluation.runs.stored_ensembles import (
     read_metrics,
@@ -25,7 +26,11 @@ from ensemble_kit.evaluation.runs.stored_ensembles import (
     stored_methods,
     what_changed,
 )
-from ensemble_kit.evaluation.tables.recommendation import chosen_of, recommended_member
+from ensemble_kit.evaluation.tables.recommendation import (
+    BEST_MEMBER,
+    chosen_of,
+    method_to_use,
+)
 from ensemble_kit.inference.method_caveats import of_chance, of_other_methods, of_run
 from ensemble_kit.inference.pooling import Pooling, pooling_of
 from ensemble_kit.inference.stored_decisions import (
@@ -39,8 +44,6 @@ from ensemble_kit.predictions.features import PooledFeatures
 from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
-
-MEAN = "mean"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -181,17 +184,22 @@ def _chosen(run: Run, oof: Predictions, test: Predictions | None) -> tuple[str, 
         )
     metric = next(iter(current.values()))["metric"]
     comparable = {one: m for one, m in current.items() if metric in m["cross_fitted"]}
-    chosen = chosen_of(comparable)
-    if chosen is None:
-        alone = len(oof.member_names) == 1
-        caveat = "Only baselines were stacked. The mean of all members predicts."
-        return MEAN, () if alone else (caveat,)
-    if (member := recommended_member(comparable)) is not None:
+    chosen = chosen_of(comparable) or MEAN
+    used = method_to_use(comparable)
+    if used in (None, chosen) or len(oof.member_names) == 1:
+        return chosen, ()
+    member = comparable.get(BEST_MEMBER, {}).get("best_member")
+    if used == MEAN:
         return chosen, (
-            f"{chosen} is not shown to be better than the best single member, {member}. "
-            f"To predict with that member alone, use --method {member}.",
+            f"{chosen} is not shown to be better than the best single member, {member}; the mean is. "
+            "To predict with the mean, use --method mean.",
         )
-    return chosen, ()
+    caveat = f"{chosen} is not shown to be better than the best single member"
+    if member is None:
+        return chosen, (f"{caveat}.",)
+    return chosen, (
+        f"{caveat}, {member}. To predict with that member alone, use --method {member}.",
+    )
 
 
 def _fitted(

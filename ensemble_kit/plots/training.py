@@ -10,6 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from ensemble_kit.plots.style import color, grid, plain
 
+# What `history.csv` of earlier versions calls the validation images.
+EARLIER = {"kept fold": "held-out fold", "inner slice": "validation split"}
 # With more folds, there is no legend.
 MAX_NAMED = 8
 
@@ -28,6 +30,7 @@ def training_figure(histories: Mapping[str, Mapping[int, pd.DataFrame]]) -> Figu
         for fold, history in folds.items():
             epochs = history["epoch"] + 1
             rows = str(history["val_on"].iloc[0])
+            rows = EARLIER.get(rows, rows)
             one.plot(epochs, history["train_loss"], color=color(fold), linewidth=0.8, alpha=0.55)
             marker = "o" if len(history) < 3 else None
             one.plot(

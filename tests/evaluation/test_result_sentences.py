@@ -17,8 +17,8 @@ from ensemble_kit.evaluation.scores.verdict import too_few
 from ensemble_kit.evaluation.tables.chance import chance_of
 from ensemble_kit.evaluation.tables.recommendation import (
     chosen_of,
+    method_to_use,
     recommendation,
-    recommended_member,
 )
 from ensemble_kit.evaluation.tables.result_sentences import (
     chance_sentence,
@@ -135,10 +135,6 @@ def test_why_nothing_can_be_shown_names_both_methods_and_the_part() -> None:
     assert not too_few(6, 10)
 
 
-def test_baselines_alone_have_no_verdict() -> None:
-    assert len(result_sentences(found("mean")[1])) == 1
-
-
 def test_a_run_of_one_member_has_its_value_instead_of_a_comparison() -> None:
     oof = toy_predictions(160, 1, 3, n_groups=16)
     test = toy_predictions(90, 1, 3, kind="test", seed=1, n_groups=9)
@@ -147,9 +143,7 @@ def test_a_run_of_one_member_has_its_value_instead_of_a_comparison() -> None:
     )
     stored = {name: metrics_json(one, oof) for name, one in evaluated.items()}
     printed = result_sentences(stored)
-    assert (
-        printed[0] == verdict_sentence(stored) == f"One member, no ensemble: {oof.member_names[0]}."
-    )
+    assert printed[0].partition(":")[0] == f"Use the only member, {oof.member_names[0]}"
     assert str(evaluated["mean"].test["balanced_accuracy"]) in printed[1]
     assert "90 images of 9" in printed[1]
 
@@ -206,6 +200,38 @@ def test_the_first_sentence_recommends_the_best_member_unless_the_best_ensemble_
     assert best in recommendation(stored)
 
 
+def test_the_mean_is_recommended_if_it_is_better_and_the_best_method_is_not() -> None:
+    _, stored = found("vote", "median")
+    best, member = chosen_of(stored), stored["best-member"]["best_member"]
+    for word, used in (("not shown", "mean"), ("worse", "mean"), ("better", best)):
+        verdict_on(stored, word)
+        verdict_on(stored, "better", "mean")
+        assert method_to_use(stored) == used
+        assert used in recommendation(stored).partition(":")[0]
+    verdict_on(stored, "not shown")
+    verdict_on(stored, "not shown", "mean")
+    assert method_to_use(stored) == "best-member"
+    assert member in recommendation(stored).partition(":")[0]
+
+
+def test_the_mean_alone_is_compared_with_the_best_member() -> None:
+    evaluated, stored = found("mean")
+    assert chosen_of(stored) == "mean"
+    printed = result_sentences(stored)
+    assert str(evaluated["mean"].test["balanced_accuracy"]) in printed[1]
+    gain = next(v for v in evaluated["mean"].verdicts if v.part == "test").effect
+    assert f"{gain.low:+.3f}, {gain.high:+.3f}" in printed[2]
+
+
+def test_the_verdict_on_the_mean_does_not_widen_those_of_other_methods() -> None:
+    evaluated, _ = found("vote", "median", "product")
+    mean = next(v for v in evaluated["mean"].verdicts if v.part == "cross_fitted")
+    alone = found("mean")[0]["mean"]
+    assert mean.effect == next(v for v in alone.verdicts if v.part == "cross_fitted").effect
+    assert mean.n_compared == 1
+    assert {v.n_compared for v in evaluated["vote"].verdicts} == {3}
+
+
 def test_nothing_is_recommended_if_neither_is_above_chance() -> None:
     _, stored = found("vote", "median")
     names = ("best-member", chosen_of(stored))
@@ -259,7 +285,7 @@ def test_without_a_test_part_a_nested_verdict_decides_what_is_recommended() -> N
     at = next(v for v in best["verdicts"] if (v["part"], v["against"]) == ("cross_fitted", "best-member"))  # fmt: skip
     at["word"] = "better"
     assert chosen_of(stored) in recommendation(stored).partition(":")[0]
-    assert recommended_member(stored) is None
+    assert method_to_use(stored) == chosen_of(stored)
     best["verdicts"].append({**at, "part": "nested", "word": "worse"})
     assert member in recommendation(stored).partition(":")[0]
-    assert recommended_member(stored) == member
+    assert method_to_use(stored) == "best-member"

@@ -22,7 +22,7 @@ from ensemble_kit.evaluation.decisions.set_coverage import SetOptions
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.prediction_sets import conformal_sets
 from ensemble_kit.evaluation.runs.stack_run import stack_run
-from ensemble_kit.evaluation.tables.recommendation import chosen_of, recommended_member
+from ensemble_kit.evaluation.tables.recommendation import chosen_of, method_to_use
 from ensemble_kit.files import read_csv, read_json
 from ensemble_kit.inference.ensemble import Ensemble, load_ensemble
 from ensemble_kit.metrics.costs import CostMatrix
@@ -56,7 +56,9 @@ def test_the_default_method_is_the_one_that_stack_chose(stacked: Any) -> None:
 
 def test_a_note_names_the_recommended_member(stacked: Any) -> None:
     folders = (stacked.run.path / "ensembles").glob("*/metrics.json")
-    member = recommended_member({path.parent.name: read_json(path) for path in folders})
+    stored = {path.parent.name: read_json(path) for path in folders}
+    assert method_to_use(stored) == "best-member"
+    member = stored["best-member"]["best_member"]
     ensemble = load_ensemble(stacked.run)
     assert member in stacked.run.members()
     assert ensemble.method != member

@@ -145,8 +145,7 @@ def _print_full(done: Stacked) -> None:
     if any(one.fell_back for one in evaluations.values()):
         print_text(board.replaced_legend(protocol.metric, has_test=done.test is not None))
     print_text(board.ties_note(evaluations))
-    if best := chosen(evaluations, protocol):
-        print_text(best.optimism_sentence(protocol.metric))
+    print_text(chosen(evaluations, protocol).optimism_sentence(protocol.metric))
     if ordinal := ordinal_table(evaluations, protocol, ordinal=done.oof.ordinal):
         click.echo()
         print_table(ordinal)

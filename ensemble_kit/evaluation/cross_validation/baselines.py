@@ -10,8 +10,9 @@ from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.protocol import Protocol
 
-REFERENCE_METHODS = {"best-member": BestMember, "mean": MeanProba, "oracle": Oracle}
-BASELINES = ("best-member", "mean")
+MEAN = "mean"
+REFERENCE_METHODS = {"best-member": BestMember, MEAN: MeanProba, "oracle": Oracle}
+BASELINES = ("best-member", MEAN)
 
 
 def with_best_and_mean(

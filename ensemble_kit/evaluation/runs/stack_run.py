@@ -74,8 +74,7 @@ class Stacked:
     @property
     def nested_verdict(self) -> str:
         """The verdict of nested cross-validation on that method; empty without it."""
-        best = chosen(self.evaluations, self.protocol)
-        outcomes = best.verdicts if best is not None else ()
+        outcomes = chosen(self.evaluations, self.protocol).verdicts
         return next(
             (v.sentence for v in outcomes if (v.part, v.against) == ("nested", "best-member")), ""
         )
@@ -84,8 +83,6 @@ class Stacked:
     def tests_sentence(self) -> str:
         """P values (McNemar, DeLong) of that method, on the part of its verdict; may be empty."""
         best = chosen(self.evaluations, self.protocol)
-        if best is None:
-            return ""
         part = "test" if self.test is not None else "cross_fitted"
         text = sentence_of_tests(best.tests, part)
         return f"{best.shown_name} {text}" if text else ""
@@ -253,7 +250,7 @@ def _with_clinical(
     options: ClinicalOptions | None,
 ) -> dict[str, Evaluation]:
     """The same evaluations, with a clinical block for the best method, or else for the mean."""
-    one, best = chosen(evaluations, protocol) or evaluations["mean"], evaluations["best-member"]
+    one, best = chosen(evaluations, protocol), evaluations["best-member"]
     parts = {"cross_fitted": (oof, one.oof_combined, best.oof_combined)}
     if test is not None and one.test_combined is not None and best.test_combined is not None:
         parts["test"] = (test, one.test_combined, best.test_combined)

@@ -28,8 +28,6 @@ def headline(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> str:
         if key in evaluations
     )
     best = chosen(evaluations, protocol)
-    if best is None:
-        return f"Cross-fitted {name}: {baselines}."
     n_methods = sum(key not in REFERENCE_METHODS for key in evaluations)
     value = str(best.cross_fitted[protocol.metric])
     compared = (

@@ -29,7 +29,7 @@ def class_tables(
 
     The method is the best one by cross-validation, or the mean if only baselines were evaluated.
     """
-    one = chosen(evaluations, protocol) or evaluations["mean"]
+    one = chosen(evaluations, protocol)
     return {
         f"{one.shown_name}, {PARTS[part]}": [
             ("class", "images", *COLUMNS.values()),

@@ -5,19 +5,21 @@ Decided from the values and verdicts in `metrics.json`. `result_sentences.py` pu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from ensemble_kit.evaluation.cross_validation.baselines import MEAN
 from ensemble_kit.evaluation.tables.chance import above_chance, chance_of
 from ensemble_kit.evaluation.winner import winner
 from ensemble_kit.metrics import metric as metric_named
 
 Stored = Mapping[str, Any]
-NO_METHOD = "Only baselines were evaluated: there is no method to compare with them."
+BEST_MEMBER = "best-member"
+NO_METHOD = "No method is stored."
 
 
 def chosen_of(methods: Mapping[str, Stored]) -> str | None:
-    """The best method by cross-validation; None if there are only baselines."""
+    """The best method by cross-validation; the mean if there are only baselines."""
     if not methods:
         return None
     metric = next(iter(methods.values()))["metric"]
@@ -31,58 +33,77 @@ def part_of(method: Stored) -> str:
 
 
 def recommendation(methods: Mapping[str, Stored]) -> str:
-    """What to use: the best single member, unless the best ensemble is better."""
+    """What to use: the best single member, unless the best ensemble or the mean is better."""
     chosen = chosen_of(methods)
     if chosen is None:
-        return no_ensemble(methods)
+        return NO_METHOD
     best, noun = methods[chosen], best_member_words(methods)
     name = called(chosen, best)
     if len(best["member_names"]) == 1:
         member = best["member_names"][0]
         return f"Use the only member, {member}: with one member there is nothing to combine."
-    part = part_of(best)
-    chance = chance_of(best["metric"], best[part]) or chance_of(
-        best["metric"], best["cross_fitted"]
-    )
-    words = (verdict_against(one, part, "best-member") for one in methods.values())
-    other_is_better = any(other is not None and other["word"] == "better" for other in words)
     if none := none_to_use(methods, best):
-        comma = "," if "," in noun else ""
-        if best["method"] in none:
-            return (
-                f"Use none of these methods yet: neither {noun}{comma} nor the best ensemble, {name}, is "
-                f"shown to be better than chance, {chance}."
-            )
-        return (
-            f"Use none of these methods yet: {noun}{comma} is not shown to be better than chance, "
-            f"{chance}, and {name if other_is_better else 'no ensemble'} is "
-            f"{'not ' * other_is_better}shown to be better than it."
-        )
-    found = deciding_verdict(best)
-    if found is None or found["gain"]["value"] is None:
+        return _use_none(methods, best, none)
+    used, found = method_to_use(methods), deciding_verdict(best)
+    is_worse = found is not None and found["word"] == "worse"
+    if used is None:
         return f"No recommendation: {name} cannot be compared with {noun}."
-    if found["word"] == "better":
+    if used == chosen:
         used = "the mean" if best["fell_back_to_mean"] else name
         return f"Use {used}: it is better than {noun}."
-    if found["word"] == "worse":
+    if used == MEAN:
+        verb = "is worse" if is_worse else "is not shown to be better"
+        return (
+            f"Use the mean of all members: it is better than {noun}. "
+            f"The best method by cross-validation, {name}, {verb}."
+        )
+    if is_worse:
         return f"Use {noun}: the best ensemble, {name}, is worse."
-    if other_is_better:
+    if _other_is_better(methods, best):
         return (
             f"Use {noun}: the best ensemble by cross-validation, {name}, is not shown to be better."
         )
     return f"Use {noun}: no ensemble is shown to be better."
 
 
-def recommended_member(methods: Mapping[str, Stored]) -> str | None:
-    """The single member that is recommended; None if the best ensemble is better, or is unknown."""
+def _use_none(methods: Mapping[str, Stored], best: Stored, at_chance: Collection[str]) -> str:
+    noun, name = best_member_words(methods), called(best["method"], best)
+    chance = chance_of(best["metric"], best[part_of(best)]) or chance_of(
+        best["metric"], best["cross_fitted"]
+    )
+    comma = "," if "," in noun else ""
+    if best["method"] in at_chance:
+        return (
+            f"Use none of these methods yet: neither {noun}{comma} nor the best ensemble, {name}, is "
+            f"shown to be better than chance, {chance}."
+        )
+    is_other = _other_is_better(methods, best)
+    return (
+        f"Use none of these methods yet: {noun}{comma} is not shown to be better than chance, "
+        f"{chance}, and {name if is_other else 'no ensemble'} is "
+        f"{'not ' * is_other}shown to be better than it."
+    )
+
+
+def _other_is_better(methods: Mapping[str, Stored], best: Stored) -> bool:
+    """Whether any method is better than the best member, on the reported part."""
+    found = (verdict_against(one, part_of(best), BEST_MEMBER) for one in methods.values())
+    return any(one is not None and one["word"] == "better" for one in found)
+
+
+def method_to_use(methods: Mapping[str, Stored]) -> str | None:
+    """The chosen method if it is better than the best member, else the mean if it is, else `best-member`.
+
+    None if the chosen method cannot be compared with the best member.
+    """
     chosen = chosen_of(methods)
-    if chosen is None or len(methods[chosen]["member_names"]) == 1:
+    found = None if chosen is None else deciding_verdict(methods[chosen])
+    if found is None or found["gain"]["value"] is None:
         return None
-    found = deciding_verdict(methods[chosen])
-    if found is None or found["gain"]["value"] is None or found["word"] == "better":
-        return None
-    name = methods.get("best-member", {}).get("best_member")
-    return None if name is None else str(name)
+    if found["word"] == "better":
+        return chosen
+    mean = deciding_verdict(methods[MEAN]) if MEAN in methods else None
+    return MEAN if mean is not None and mean["word"] == "better" else BEST_MEMBER
 
 
 def none_to_use(methods: Mapping[str, Stored], best: Stored) -> set[str]:
@@ -90,11 +111,11 @@ def none_to_use(methods: Mapping[str, Stored], best: Stored) -> set[str]:
 
     A method is at chance if it is not shown to be above chance on any part, and this is known.
     """
-    found = deciding_verdict(best)
-    is_better = found is not None and found["word"] == "better"
-    some = {one["method"]: one for one in (best, methods.get("best-member", best))}
+    used = method_to_use(methods)
+    names = {best["method"], BEST_MEMBER, used or BEST_MEMBER}
+    some = {one["method"]: one for name in names for one in (methods.get(name, best),)}
     at_chance = {name for name, one in some.items() if _is_at_chance(one)}
-    is_used = "best-member" in at_chance and not is_better
+    is_used = BEST_MEMBER in at_chance and used in (None, BEST_MEMBER)
     return at_chance if is_used or at_chance == {*some} else set()
 
 
@@ -123,20 +144,8 @@ def verdict_against(best: Stored, part: str, against: str) -> Stored | None:
 def deciding_verdict(best: Stored) -> Stored | None:
     """The verdict against the best member: on the test part, else nested, else cross-fitted."""
     part = part_of(best)
-    nested = None if part == "test" else verdict_against(best, "nested", "best-member")
-    return nested or verdict_against(best, part, "best-member")
-
-
-def only_member(methods: Mapping[str, Stored]) -> Stored | None:
-    """The mean of a run's only member, which is that member; None if there are several."""
-    mean = methods.get("mean")
-    return mean if mean and len(mean["member_names"]) == 1 else None
-
-
-def no_ensemble(methods: Mapping[str, Stored]) -> str:
-    """The sentence on a run without an ensemble."""
-    alone = only_member(methods)
-    return f"One member, no ensemble: {alone['member_names'][0]}." if alone else NO_METHOD
+    nested = None if part == "test" else verdict_against(best, "nested", BEST_MEMBER)
+    return nested or verdict_against(best, part, BEST_MEMBER)
 
 
 def called(name: str, one: Stored) -> str:

@@ -16,9 +16,7 @@ from ensemble_kit.evaluation.tables.recommendation import (
     called,
     chosen_of,
     is_above,
-    no_ensemble,
     none_to_use,
-    only_member,
     part_of,
     recommendation,
     verdict_against,
@@ -48,13 +46,13 @@ def verdict_sentence(methods: Mapping[str, Stored]) -> str:
     """
     chosen = chosen_of(methods)
     if chosen is None:
-        return no_ensemble(methods)
+        return recommendation(methods)
     best = methods[chosen]
+    if len(best["member_names"]) == 1:
+        return f"One member, {best['member_names'][0]}: there is nothing to combine."
     found = verdict_against(best, part_of(best), "best-member")
     noun = best_member_words(methods)
     name = f"The ensemble ({chosen}{', replaced by the mean' * best['fell_back_to_mean']})"
-    if len(best["member_names"]) == 1:
-        return f"{name} has one member, so there is nothing to combine."
     if found is None or found["gain"]["value"] is None:
         return f"{name} cannot be compared with {noun}."
     return CLAIMS[found["word"]].format(name, noun)
@@ -70,11 +68,7 @@ def result_sentences(methods: Mapping[str, Stored]) -> list[str]:
     """
     chosen = chosen_of(methods)
     if chosen is None:
-        alone = only_member(methods)
-        return [
-            no_ensemble(methods),
-            *([_value_of(alone), *_warnings(methods, alone)] if alone else []),
-        ]
+        return [recommendation(methods)]
     best = methods[chosen]
     if len(best["member_names"]) == 1:
         member = methods.get("best-member", best)
