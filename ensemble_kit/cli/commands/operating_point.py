@@ -55,6 +55,7 @@ OF_ALL = " of all"
 )
 @intervals_option
 @seed_option
+@click.option("--verbose", is_flag=True, help="With referral, also print the table per patient.")
 @json_option
 def operating_point_command(
     run: Run,
@@ -65,6 +66,7 @@ def operating_point_command(
     max_error: str | None,
     resamples: int,
     seed: int,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Choose a decision threshold (--at) and a rule for referral (--refer or --max-error).
@@ -94,7 +96,7 @@ def operating_point_command(
     if as_json:
         print_json(decision_json(found))
     else:
-        print_point(found)
+        print_point(found, verbose=verbose)
         print_text(f"Written: {run.ensemble_dir(method).as_posix()}/decision.json")
         if not run.is_imported:
             print_command(
@@ -126,8 +128,11 @@ def _share(text: str | None) -> float | None:
         ) from None
 
 
-def print_point(found: OperatingPoint) -> None:
-    """The thresholds, a table for images and for patients, and the caveats."""
+def print_point(found: OperatingPoint, *, verbose: bool = False) -> None:
+    """The thresholds, a table for images and for patients, and the caveats.
+
+    With referral the tables are long: the second one is printed only if `verbose`.
+    """
     requested = [
         str(one)
         for one in (found.options.threshold_target, found.options.reject_option)
@@ -138,8 +143,11 @@ def print_point(found: OperatingPoint) -> None:
     for unit, one in found.units.items():
         click.echo()
         print_text(f"Per {unit}: {_rule_in_words(found, unit, one)}")
-        print_table(_rows(one, unit, found.group_kind))
-        print_text(_result_sentence(found, unit, one))
+        is_shown = unit == "image" or found.options.reject_option is None or verbose
+        if is_shown:
+            print_table(_rows(one, unit, found.group_kind))
+        more = "" if is_shown else f" Table per {unit}: --verbose."
+        print_text(f"{_result_sentence(found, unit, one)}{more}")
     click.echo()
     print_text(_legend(found))
     for note in found.notes:
