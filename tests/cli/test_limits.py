@@ -111,7 +111,7 @@ def test_the_pareto_table_allows_a_quorum(run) -> None:
 def test_the_pareto_table_uses_gmacs_and_is_in_the_json(run) -> None:
     values = json.loads(call(run, "--method", "vote", "--pareto", "--json").output)
     assert min(row["cost"] for row in values["pareto"]) == 1.0
-    assert {row["unit"] for row in values["pareto"]} == {"GMACs an image"}
+    assert {row["unit"] for row in values["pareto"]} == {"GMACs per image"}
     assert {row["metric"] for row in values["pareto"]} == {"balanced_accuracy"}
     assert json.loads(call(run, "--method", "vote", "--json").output)["pareto"] is None
 

@@ -20,7 +20,7 @@ metric_option = click.option(
     default="balanced_accuracy",
     show_default=True,
     metavar="NAME",
-    help="Metric for the ranking and the verdicts, e.g. accuracy, macro_f1, auroc, kappa, log_loss. If given, greedy selection uses it too.",
+    help="Metric for the ranking and the verdicts, e.g. accuracy, macro_f1, auroc, kappa, log_loss.",
 )
 
 

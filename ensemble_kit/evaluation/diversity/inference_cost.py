@@ -11,8 +11,8 @@ from ensemble_kit.run import Run
 # Key in `member.json`: name in a sentence.
 UNITS = {
     "parameters": "parameters",
-    "gmacs": "GMACs an image",
-    "ms_per_image": "ms an image",
+    "gmacs": "GMACs per image",
+    "ms_per_image": "ms per image",
 }
 
 

@@ -42,7 +42,7 @@ def pareto_table(
     oof : Predictions
     costs : mapping of member name to cost
     unit : str
-        Unit of the costs, e.g. "GMACs an image".
+        Unit of the costs, e.g. "GMACs per image".
     budget : float, optional
         Largest cost of a set.
     max_members : int, optional

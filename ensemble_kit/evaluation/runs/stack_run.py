@@ -155,7 +155,7 @@ def stack_run(
         Inference cost of each member. Means of growing sets of members are evaluated out-of-fold
         against their cost, and written to `ensembles/pareto.csv`.
     cost_unit : str
-        Unit of a cost, e.g. "GMACs an image".
+        Unit of a cost, e.g. "GMACs per image".
     budget : float, optional
         Largest cost of a set of members.
     max_members : int, optional

@@ -102,8 +102,9 @@ def _referred(content: Content, predictions: MethodPredictions) -> str:
             f"{content.chosen} gives many images the same confidence, so {REFERRED:.0%} cannot be "
             f"referred: its error rate stays {before:.3f}. AURC: mean error rate over all shares."
         )
-    verb = "falls" if after < before else "rises" if after > before else "stays"
+    change = f"{'falls' if after < before else 'rises'} from {before:.3f} to {after:.3f}"
+    change = f"stays {before:.3f}" if after == before else change
     return (
-        f"If {what} are referred, the error rate of {content.chosen} on the others {verb} from "
-        f"{before:.3f} to {after:.3f} ({content.part}; dashed line). AURC: mean error rate over all shares."
+        f"If {what} are referred, the error rate of {content.chosen} on the others {change} "
+        f"({content.part}; dashed line). AURC: mean error rate over all shares."
     )
