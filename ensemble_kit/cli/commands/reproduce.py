@@ -122,7 +122,7 @@ def _rows(results: Results) -> list[tuple[str, ...]]:
             test, fitted = row.parts.get("test"), row.parts["cross_fitted"]
             of_test = "" if test is None else str(test.metrics[METRIC])
             difference, word = verdict_of(fitted)
-            word += "; constant answer" if row.is_constant else ""
+            word += "; constant classifier" if row.is_constant else ""
             name = label_of(results, row)
             rows.append((name, of_test, str(fitted.metrics[METRIC]), difference, word))
     return rows
