@@ -1,1 +1,1 @@
-"""Members: an architecture and its recipe, trained over folds, its logits kept."""
+"""Members: an architecture and its recipe, trained on every fold; the logits are stored."""

@@ -1,6 +1,6 @@
-"""Every member on every fold: preflight, jobs in order, finished ones skipped, logits collected.
+"""Train every member on every fold: check the members, run the unfinished jobs, collect the logits.
 
-Starts jobs and gathers their files; how one job trains is its own affair.
+`ensemble_kit.members.jobs.run_job` trains one job.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from ensemble_kit.members.training.precision import choose_device
 from ensemble_kit.run import Run
 from ensemble_kit.run.lock import locks_work
 
-# Where jobs of a remote engine run: nowhere here.
+# Placeholder device of jobs that run on other machines.
 ELSEWHERE = torch.device("meta")
 NO_LOCKS = (
-    "The disk of '{}' knows no file locks: a claim that beats holds others off in their place, and "
-    "of a host that dies it is known after half a minute only."
+    "The disk of '{}' does not support file locks. Heartbeat files replace them: a host that dies "
+    "is noticed after half a minute."
 )
 
 
@@ -71,57 +71,57 @@ def fit_members(
     keep_features: bool = False,
     tensorboard: bool = True,
 ) -> None:
-    """Train each member on each fold and keep every out-of-fold and test logit in `run`.
+    """Train each member on each fold and store all out-of-fold and test logits in `run`.
 
-    Finished (member, fold) jobs are skipped, so the same call goes on where it was cut off.
+    Finished (member, fold) jobs are skipped, so the same call resumes an interrupted run.
 
     Parameters
     ----------
     members : sequence of Member
     train, test : Manifest
-        Training rows, and rows that no fold trains on; `train` may hold both, told by `split`.
+        Training rows, and test rows. `train` may hold both; its `split` column tells them apart.
     folds : Folds
-        Of the training rows.
+        The folds of the training rows.
     run : Run
     device : str
         `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
     precision : str
-        `auto`, `fp32`, `bf16`, `fp16`; kept logits are always computed in fp32. The folds of a
-        member are trained in one: `auto` is that of those that are finished or begun.
+        Training precision: `auto`, `fp32`, `bf16`, `fp16`. All folds of a member use the same one:
+        `auto` is the precision of the folds already begun. Stored logits are computed in fp32.
     seed : int
-        Same seed, data and machine: same logits.
+        The same seed, data and machine give the same logits.
     config : mapping, optional
-        The experiment as it was resolved; kept as the run's `config.toml`.
+        The resolved experiment; stored as the run's `config.toml`.
     retrain : bool
-        Set members aside whose settings changed, and train them anew, instead of refusing.
+        Train members with changed settings again and move their old folds to `replaced/`.
+        Otherwise changed settings are an error.
     listener : callable
         Receives the events of `ensemble_kit.members.jobs.events`.
     cache : path, optional
-        Where decoded tiles are kept; `ENSEMBLE_KIT_CACHE` or the user's cache folder otherwise.
+        Folder of decoded tiles. Default: `ENSEMBLE_KIT_CACHE`, else the user's cache folder.
     engine : callable, optional
-        Runs the waiting jobs and returns those that failed: one after the other in this process,
-        or one of `ensemble_kit.launch`. With one that runs them on other machines, `device` is
-        looked for there.
+        Runs the waiting jobs and returns the failed ones; see `ensemble_kit.launch`. Default: one
+        job after the other in this process. A remote engine resolves `device` on its machines.
     shard : (int, int), optional
-        Run only the jobs of part i of n, from 1: several processes, on several machines that
-        share the folder, may then work on one run.
+        (i, n): run only part i of n of the jobs; i starts at 1. Several machines that share the
+        folder can then work on one run.
     nested : bool
-        Train each member without each pair of folds too, K (K - 1) / 2 jobs more: what
-        `run.nested_predictions()` and `stack_run(nested=True)` need.
+        Train each member also without each pair of folds: K (K - 1) / 2 more jobs.
+        `run.nested_predictions()` and `stack_run(nested=True)` need them.
     keep_features : bool
-        Keep each network's pooled features beside its logits: what `FeatureMLP` needs. The logits
-        are the same; folds that are finished get theirs from the stored networks.
+        Store each network's pooled features beside its logits; `FeatureMLP` needs them. Finished
+        folds get their features from the stored networks.
     tensorboard : bool
         Write TensorBoard events beside `history.csv`.
 
     Raises
     ------
     DataError
-        Bad data or settings, or a run folder that was made from others.
+        Invalid data or settings, or a run folder of other data or settings.
     EnvironmentFault
-        No such device, no pretrained weights, no room on the disk.
+        A missing device, missing pretrained weights, or a full disk.
     JobsFailedError
-        Some jobs failed; all others are finished and kept.
+        Some jobs failed; all others are finished and stored.
     RunLockedError
         Another process works on this run.
     """
@@ -135,7 +135,7 @@ def fit_members(
         listener(Notice(text))
     if "sha256" not in manifest.table:
         manifest = with_digests(manifest)
-    # The devices of other machines are not known here: `auto` is resolved there.
+    # A remote engine resolves `auto` on its own machines.
     elsewhere = isinstance(engine, RemoteEngine)
     where = ELSEWHERE if elsewhere else choose_device(device)
     with contextlib.ExitStack() as stack:
@@ -204,7 +204,6 @@ def _run_and_collect(
 
 
 def _key(job: Job) -> tuple[str, LeftOut]:
-    """What tells a job of one run from the others."""
     return job.member.name, job.fold
 
 
@@ -220,7 +219,7 @@ def _shard(some: Sequence[Job], jobs: Sequence[Job], number: int, n_shards: int)
 
 
 def refuse_bad_members(members: Sequence[Member]) -> None:
-    """Refuse what no run can train: no member, or two of one name."""
+    """Refuse an empty list of members, and two members with the same name."""
     names = [m.name for m in members]
     if not names:
         raise UsageError(
@@ -282,7 +281,7 @@ def _unfinished(jobs: Sequence[Job], run: Run, retrain: bool, listener: Listener
 
 
 def _which_are_done(own: Sequence[Job], run: Run, retrain: bool, listener: Listener) -> list[bool]:
-    """Of one member's jobs; none once its folds were set aside for others."""
+    """Whether each job of one member is done; all False if its old folds were moved away."""
     name = own[0].member.name
     try:
         refuse_other_precision(own[0])

@@ -1,7 +1,4 @@
-"""What a member is: a network, its input, and the recipe that trains it.
-
-Plain values; knows no torch and no run.
-"""
+"""A member: a network, its input, and the recipe that trains it. Does not import torch."""
 
 from __future__ import annotations
 
@@ -17,9 +14,9 @@ from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.registry import drop_rate_of, native_size, refuse_place, timm_name
 from ensemble_kit.settings import Settings
 
-# What a member's default name says where it differs.
+# Settings that a member's default name shows if they differ from these values.
 PLAIN = {"seed": 0, "bag": False, "stain": None, "stain_norm": None, "color": "rgb"}
-# Settings that are facts where they are used: folds that were finished before them stay finished.
+# Later settings: left out of `facts` at their defaults, so that older finished folds stay valid.
 LATER = {"stain": None, "stain_norm": None, "color": "rgb"}
 
 
@@ -29,35 +26,35 @@ class Member(Settings):
     Parameters
     ----------
     network : str
-        One of the catalogue's names (`resnet18`, `efficientnetv2_b0`, ...) or any timm name.
+        A name of the catalogue (`resnet18`, `efficientnetv2_b0`, ...) or any timm name.
     name : str
-        What the member is called in tables and folders. Without one it is the network's name, and
-        what is said of seed, bag, stain and colour: `resnet18-s1`, `resnet18-bag2`, `resnet18-hed`.
+        Name of the member in tables and folders. Default: the network's name with the seed, bag,
+        stain and colour that differ: `resnet18-s1`, `resnet18-bag2`, `resnet18-hed`.
     image_size : int, optional
-        Side of the square input in pixels; the network's native one where absent. Not in the
-        name, since it mostly is the same for all members.
+        Side of the square input in pixels. Default: the network's native size.
     stain : {"he", "ihc"}, optional
-        One image of each pair of H&E and IHC; all that the data were read with where absent.
+        Use one image of each H&E/IHC pair. Default: the images as the data are read.
     stain_norm : {"none", "macenko", "reinhard"}, optional
-        Stain normalisation of H&E; that of the data where absent.
+        Stain normalisation of H&E. Default: that of the data.
     color : {"rgb", "grayscale", "hed", "lab"}
-        The colour space that the network sees: `grayscale` is one channel, `hed` the amounts of
-        haematoxylin, eosin and DAB. Augmentation comes before it, in RGB.
+        Colour space of the network's input: `grayscale` is one channel, `hed` the amounts of
+        haematoxylin, eosin and DAB. Images are augmented in RGB and converted afterwards.
     pretrained : bool
         Start from timm's published weights (downloaded on first use).
     weights : path, optional
         Start from this checkpoint instead (`.safetensors`, or `.pt`/`.pth` of tensors only).
     drop_rate : float
-        Dropout before the classifier. Without it, 0.5 for `basic_cnn` and `cnn4`, which are
-        described with dropout (Srivastava et al. 2014, "Dropout"), and 0 for all others.
+        Dropout before the classifier (Srivastava et al. 2014, "Dropout"). Default: 0.5 for
+        `basic_cnn`, `basic_cnn_flat` and `cnn4`, whose papers use dropout; 0 for all others.
     head : tuple of int
         Widths of dense layers between pooling and classifier; empty for the network's own head.
     seed : int
-        Members that differ only in their seed are different members.
+        Seed of the training. Members can differ in their seed only.
     bag : bool
         Train on a bootstrap of the training folds' groups (Breiman 1996, "Bagging predictors").
     tuned : bool
-        The recipe was tuned on the folds of this run: its out-of-fold figures are stamped optimistic.
+        The recipe was tuned on the folds of this run. A caveat says that its out-of-fold metrics
+        are optimistic.
     recipe : Recipe
 
     Examples
@@ -76,7 +73,7 @@ class Member(Settings):
     color: Literal["rgb", "grayscale", "hed", "lab"] = "rgb"
     pretrained: bool = True
     weights: Path | None = None
-    drop_rate: float = Field(ge=0, lt=1)  # the network's own where it is not said
+    drop_rate: float = Field(ge=0, lt=1)  # default: the network's own
     head: tuple[int, ...] = ()
     seed: int = 0
     bag: bool = False
@@ -97,29 +94,29 @@ class Member(Settings):
 
     @property
     def eval_size(self) -> int:
-        """Side of the square input that predictions are made at, in pixels."""
+        """Side of the square input for predictions, in pixels."""
         return self.recipe.regularize.eval_size or self.input_size
 
     @property
     def tile_spec(self) -> TileSpec:
-        """The tiles that it trains on."""
+        """The tiles for training."""
         return TileSpec(self.input_size, self.stain, self.stain_norm)
 
     @property
     def eval_spec(self) -> TileSpec:
-        """The tiles that predictions are made of."""
+        """The tiles for predictions."""
         return TileSpec(self.eval_size, self.stain, self.stain_norm)
 
     @property
     def start(self) -> str:
-        """What its first weights are, in words."""
+        """A description of its initial weights."""
         if self.weights:
             return f"checkpoint {self.weights.name}"
         return "timm's weights" if self.starts_published else "random"
 
     @property
     def starts_published(self) -> bool:
-        """Whether its first weights are those that timm publishes."""
+        """Whether training starts from the weights that timm publishes."""
         return (
             self.pretrained and not self.weights and not timm_name(self.network).startswith("ek_")
         )

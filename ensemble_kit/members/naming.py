@@ -1,8 +1,4 @@
-"""What members are called: their network, what differs from it, and which weights of one training.
-
-`resnet18-s1`, `resnet18-128px-hed`, `resnet18@snap2`. Knows no settings tables: names and values
-come in.
-"""
+"""Default names of members and of their extra checkpoints: `resnet18-128px-hed`, `resnet18@snap2`."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-# How a name says a value; others are said as key and value. In this order.
+# Values that a name shows without their key, in this order. Other settings show key and value.
 WORDS = {
     "image_size": "{}px",
     "stain": "{}",
@@ -25,9 +21,7 @@ WORDS = {
 
 
 def name_of(base: str, values: Mapping[str, Any]) -> str:
-    """The name of a member that differs from `base` in `values`, whatever their order.
-
-    A bag's seed is its number.
+    """The name of a member that differs from `base` in `values`; their order has no effect.
 
     Examples
     --------
@@ -64,7 +58,7 @@ def _value_text(value: Any) -> str:
 
 
 def stored_name(member: str, weights: str = "") -> str:
-    """What further weights of a member's training are called in the prediction store.
+    """The name of a member's extra checkpoint in the prediction store.
 
     Examples
     --------

@@ -1,7 +1,4 @@
-"""What can be known to be wrong with members before anything is trained, and costs no time to find out.
-
-Builds networks without memory for their weights; looks at no image.
-"""
+"""Checks of the members before training: networks are built without weights, no image is read."""
 
 from __future__ import annotations
 
@@ -26,27 +23,28 @@ from ensemble_kit.members.training.optim import check_optimizer
 
 
 def check_members(members: Sequence[Member], manifest: Manifest) -> list[str]:
-    """Refuse members that could not train on these data; caveats of the others.
+    """Refuse members that cannot train on these data.
 
     Parameters
     ----------
+    members : sequence of Member
     manifest : Manifest
-        Its classes and how its images are joined; not the images.
+        Gives the classes and how images are joined; the images are not read.
 
     Returns
     -------
     list of str
-        A sentence on each file of first weights that holds several networks.
+        One notice for each initial checkpoint that holds several networks.
 
     Raises
     ------
     UsageError
         An unknown augmentation or optimizer.
     EnvironmentFault
-        An optimizer that does not run here, or a checkpoint that is not there.
+        An optimizer that does not run here, or a missing checkpoint.
     DataError
-        An unknown network, one that does not take a setting, the size or the classes, or a
-        checkpoint of another one.
+        An unknown network, a network that does not accept its settings, image size or classes, or
+        a checkpoint of another network.
     """
     require_files(members)
     sentences: list[str] = []
@@ -70,13 +68,13 @@ def check_members(members: Sequence[Member], manifest: Manifest) -> list[str]:
 
 
 def _check_head(member: Member, model: nn.Module) -> None:
-    """Refuse what is asked of a head alone where the network does not tell it."""
+    """Refuse settings of the classifier if the network does not name its classifier."""
     optim = member.recipe.optim
     if optim.cache_features:
         classifier_of(model)
     if _asks_for_head(optim) and not head_parameters(model):
         raise DataError(
-            f"The classifier of '{member.network}' is not known",
+            f"The classifier of '{member.network}' is unknown",
             "head_only_epochs and head_rate need to know which weights belong to it",
             "Remove head_only_epochs and head_rate for this member, or name its classifier: head = [...]",
         )
@@ -87,7 +85,7 @@ def _asks_for_head(optim: Optim) -> bool:
 
 
 def _is_plain(member: Member) -> bool:
-    """Whether the network is the one whose cost is counted."""
+    """Whether `cost` builds the member's network without changes."""
     regularize = member.recipe.regularize
     return not (
         member.head

@@ -1,7 +1,4 @@
-"""How a member is trained: frozen tables of plain values, and those with a name.
-
-Knows no torch: a recipe can be read, printed and compared without it.
-"""
+"""Recipes: how a member is trained, and the named presets. Does not import torch."""
 
 from __future__ import annotations
 
@@ -32,29 +29,29 @@ class Recipe(Settings):
     batch_size : int
         Images per optimizer step.
     learning_rate : float
-        Peak rate.
+        Peak learning rate.
     weight_decay : float
-        On weights; never on biases and normalisation layers.
+        Applied to weights, not to biases and normalisation layers.
     warmup_epochs : float
-        Linear rise of the rate from 0; may be a fraction.
+        Epochs of linear warm-up from 0; may be a fraction.
     schedule : {"cosine", "constant", "step", "plateau", "one-cycle", "cyclic"}
-        After the warm-up (Loshchilov & Hutter 2017, "SGDR"; Smith & Topin 2019 for one-cycle).
-        `plateau` watches a slice of the data, so it needs `select_on`. `cyclic` restarts its
-        cosine: as many cycles as there are `snapshots`.
+        Learning rate after the warm-up (Loshchilov & Hutter 2017, "SGDR"; Smith & Topin 2019 for
+        one-cycle). `plateau` follows the validation loss, so it needs `select_on`. `cyclic`
+        restarts the cosine, with one cycle per snapshot.
     snapshots : int
-        Keep so many sets of weights of one training: the last as the member itself, those before
-        it as the members `NAME@snap1`, `NAME@snap2`, ... With `cyclic`, those at the end of each
-        cycle (Huang et al. 2017, "Snapshot ensembles: train 1, get M for free"); with any other
-        schedule, those after each of the last so many epochs. 0 keeps the last alone.
+        Number of checkpoints stored from one training. The last one is the member itself, the
+        others are the members `NAME@snap1`, `NAME@snap2`, ... `cyclic` stores them at the end of
+        each cycle (Huang et al. 2017, "Snapshot ensembles: train 1, get M for free"); other
+        schedules after each of the last epochs. 0: the last checkpoint only.
     label_smoothing : float
     class_weights : {"none", "balanced", "effective"}
         `balanced` weighs the loss by n_samples / (n_classes * count), `effective` by the effective
-        number of samples (Cui et al. 2019); counted on the training part.
+        number of samples (Cui et al. 2019). Counts are those of the training rows.
     augmentation : str or Augmentation
-        A preset's name (see `ensemble_kit.images.augmentation.presets.PRESETS`), or an augmentation of one's own.
+        Name of a preset (see `ensemble_kit.images.augmentation.presets.PRESETS`), or an Augmentation.
     sampling : {"none", "oversample", "undersample", "balanced"}
-        On the training part only; validation and test keep their prior. An epoch then shows all
-        classes alike, so there is nothing left for `class_weights` to weigh: one of the two.
+        Resampling of the training rows; validation and test rows stay as they are. It cannot be
+        combined with `class_weights`.
     select_on : {"none", "inner", "held-out-fold"}
         Which epoch's weights are stored. `none`: the last epoch. `inner`: the best epoch on a
         validation split of whole groups, drawn from the training folds. It holds every class
@@ -145,7 +142,7 @@ class Recipe(Settings):
 
     @property
     def snapshot_epochs(self) -> tuple[int, ...]:
-        """How many epochs are finished at each snapshot.
+        """Number of finished epochs at each snapshot.
 
         Examples
         --------
@@ -161,19 +158,19 @@ class Recipe(Settings):
 
     @property
     def extra_checkpoints(self) -> tuple[str, ...]:
-        """What a training keeps beside its last or chosen weights; each is a member of its own."""
+        """Names of the checkpoints stored beside the selected one; each is a separate member."""
         average = "ema" if self.regularize.ema_decay else "swa"
         beside = (average,) if self.regularize.average_beside else ()
         return (*(f"snap{k}" for k in range(1, self.snapshots)), *beside)
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Recipe:
-        """A named recipe, with changes: a table of them changes the keys that it holds.
+        """A named recipe with some values changed; a nested table changes only its own keys.
 
         Raises
         ------
         UsageError
-            There is none of that name.
+            The name is unknown.
         """
         given_values = {
             key: value.model_dump(exclude_unset=True) if isinstance(value, Settings) else value

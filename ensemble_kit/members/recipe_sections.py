@@ -1,7 +1,4 @@
-"""The tables inside a recipe: how steps are taken, and what keeps a network from learning by heart.
-
-Knows no torch.
-"""
+"""The sections of a recipe: optimizer and regularization. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,38 +11,38 @@ from ensemble_kit.settings import Settings
 
 
 class Optim(Settings):
-    """How steps are taken, beyond rate and decay.
+    """The optimizer, beyond learning rate and weight decay.
 
     Parameters
     ----------
     name : str
-        Any optimizer of timm's factory that needs first derivatives alone: `adamw`, `sgd`, `lamb`,
-        `lion`, ...; `lookahead_adamw` wraps one (Zhang et al. 2019, "Lookahead optimizer").
+        Any first-order optimizer of timm: `adamw`, `sgd`, `lamb`, `lion`, ... The prefix
+        `lookahead_` adds lookahead (Zhang et al. 2019, "Lookahead optimizer").
     head_rate : float
-        The new head's learning rate, as a multiple of the recipe's.
+        Learning rate of the classifier, as a multiple of the recipe's.
     layer_decay : float
-        Each block nearer to the input learns at this multiple of the next one's rate (Clark et al.
-        2020, "ELECTRA"; Bao et al. 2022, "BEiT"); 1 is off. Each stage counts as one where there
-        are 25 blocks or more, stem and head included, and timm knows stages of the network.
+        Each block has this multiple of the learning rate of the block after it (Clark et al.
+        2020, "ELECTRA"; Bao et al. 2022, "BEiT"); 1 is off. Networks with 25 blocks or more use
+        stages instead of blocks, if timm defines stages for them.
     head_only_epochs : int
-        First epochs in which only the head learns: the body's weights stand still, and so do the
+        First epochs in which only the classifier is trained. The backbone is frozen, with the
         statistics of its batch normalisation.
     cache_features : bool
-        In the head-only epochs, compute the body's output once per image and train the head on
-        that: faster, and another training. Images are not augmented or mixed in these epochs, and
-        the body's dropout is off.
+        In the head-only epochs, compute the backbone's output once per image and train the
+        classifier on it. This is faster, but images are not augmented or mixed in these epochs,
+        and the backbone's dropout is off.
     freeze_batch_norm : bool
-        Keep the statistics and weights of batch normalisation as they came.
+        Freeze the statistics and weights of batch normalisation at their initial values.
     clip_norm : float
         Largest norm of a step's gradient; 0 is off.
     micro_batches : int
-        Parts that a batch is computed in; the step still sees the whole batch. Each holds two
-        images at least where batch normalisation learns.
+        Number of parts in which a batch is computed; a step still uses the gradient of the whole
+        batch. With batch normalisation a part has at least two images.
     step_epochs, step_factor : int, float
         For `schedule = "step"`: multiply the rate by `step_factor` every `step_epochs` epochs.
     plateau_epochs : int
-        For `schedule = "plateau"`: multiply by `step_factor` after so many epochs without
-        improvement, those of warm-up and head-only epochs not counted.
+        For `schedule = "plateau"`: multiply by `step_factor` after this number of epochs without
+        improvement. Warm-up and head-only epochs do not count.
     """
 
     name: str = "adamw"
@@ -72,35 +69,33 @@ class Optim(Settings):
 
 
 class Regularize(Settings):
-    """What keeps a network from learning its training rows by heart, and how weights are averaged.
+    """Regularization, averaging of weights, and test-time augmentation.
 
     Parameters
     ----------
     drop_path : float
-        Stochastic depth (Huang et al. 2016), where the network has it; 0 is none, for networks with
-        a rate of their own too.
+        Rate of stochastic depth (Huang et al. 2016), for networks that have it; 0 is off.
     mixup, cutmix : float
-        Alpha of the Beta distribution that images of a batch, augmented before, and their labels
-        are mixed by: mixup (Zhang et al. 2018) blends whole images, cutmix (Yun et al. 2019) pastes
-        a box. 0 is off; with both, each batch is mixed by one of them at even odds, as timm does.
-        Usual are 0.2 and 1.
+        Alpha of the Beta distribution for mixing the augmented images of a batch and their labels.
+        mixup (Zhang et al. 2018) blends whole images, cutmix (Yun et al. 2019) pastes a box. 0 is
+        off; usual values are 0.2 and 1. With both, each batch uses one of them at even odds.
     focal_gamma : float
         Focal loss (Lin et al. 2017); 0 is plain cross-entropy.
     ema_decay : float
         Exponential moving average of the weights per step (Polyak & Juditsky 1992); 0 is off.
     average_last : int
-        Equal average of the weights after each of the last so many epochs (Izmailov et al. 2018,
+        Number of last epochs whose weights are averaged with equal weight (Izmailov et al. 2018,
         "Averaging weights leads to wider optima"); 0 is off.
     average_beside : bool
-        Keep the average beside the weights themselves, as a member of its own, `NAME@ema` or
-        `NAME@swa`, and not in their place.
+        Store the average as a separate member, `NAME@ema` or `NAME@swa`. Otherwise it replaces the
+        member's own weights.
     tta : {"none", "flips", "dihedral"}
-        Test-time augmentation: logits averaged over 4 mirror images, or all 8 views; of images that
-        are not square over the 4.
+        Test-time augmentation: logits are averaged over 4 mirror images, or over all 8 views.
+        Images that are not square use 4 views at most.
     eval_size : int, optional
-        Input size in pixels when predicting, where it differs from training (Touvron et al. 2019).
+        Input size in pixels for predictions, if it differs from training (Touvron et al. 2019).
     select_metric : {"log_loss", "accuracy", "balanced_accuracy"}
-        What `select_on` and `patience` watch.
+        Validation metric of `select_on` and `patience`.
     """
 
     drop_path: float = Field(0.0, ge=0, lt=1)

@@ -1,7 +1,4 @@
-"""The networks by the names that people use, their groups, and what each costs.
-
-Names map to things in one dict literal; any other timm name is taken as it is.
-"""
+"""The catalogue of networks, their groups, and their cost. Any other timm name works too."""
 
 from __future__ import annotations
 
@@ -45,9 +42,9 @@ NETWORKS = {
     "tiny_mobile": ("ek_tiny_mobile", 32),
 }
 _SIZES = dict(NETWORKS.values())
-# How timm names a network by where it lies.
+# timm's prefixes of networks that are named by a path or an address.
 PLACES = ("hf-hub:", "hf_hub:", "local-dir:")
-# Networks that are described with dropout, by timm's names; it stands behind each dense layer.
+# Networks whose papers use dropout after each dense layer, by timm's names.
 _DROP_RATES = {"ek_basic_cnn": 0.5, "ek_basic_cnn_flat": 0.5, "ek_cnn4": 0.5}
 # Networks that are built for one input size.
 FIXED_SIZE = ("ek_basic_cnn_flat", "ek_cnn3_sigmoid", "ek_cnn3_two_sigmoids")
@@ -68,16 +65,16 @@ GROUPS = {
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one image costs: parameters, and what one forward pass over it takes.
+    """Parameters of a network, and the cost of one forward pass over one image.
 
     Parameters
     ----------
+    parameters : int
     macs : int
         Multiply-accumulates.
     activations : int
-        Numbers that its convolutions and dense layers put out, as far as they are modules of their
-        own (Radosavovic et al. 2020, "Designing network design spaces": what time goes with where
-        memory is the limit).
+        Number of output values of all convolution and dense layers. Training time follows it where
+        memory is the limit (Radosavovic et al. 2020, "Designing network design spaces").
     """
 
     parameters: int
@@ -86,19 +83,19 @@ class Cost:
 
     @property
     def work(self) -> float:
-        """What a training step takes, relative to other networks on the same machine.
+        """Time of a training step, relative to other networks on the same machine.
 
-        A number that is put out takes as long as 560 multiply-accumulates: fitted to ResNet18 and
-        EfficientNet-B0 at 224 px in bf16 on two CPU cores; there EfficientNetV2-B0 comes out at
-        1.01 of what it takes, DenseNet121 at .88.
+        One activation takes as long as 560 multiply-accumulates: fitted to ResNet18 and
+        EfficientNet-B0 at 224 px in bf16 on two CPU cores. The estimate is 1.01 of the measured
+        time for EfficientNetV2-B0 and .88 for DenseNet121.
         """
         return self.activations + self.macs / 560
 
 
 def expand(names: Sequence[str]) -> tuple[str, ...]:
-    """Network names with groups replaced by their members, each once, in order.
+    """Network names with groups replaced by their members, in order, without duplicates.
 
-    What follows a colon stays with each of the group.
+    Settings after a colon apply to each network of the group.
 
     Examples
     --------
@@ -115,13 +112,13 @@ def expand(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def timm_name(network: str) -> str:
-    """The name under which timm builds `network`; a tag of published weights stays behind it.
+    """The name under which timm builds `network`, with its tag of published weights if it has one.
 
     Raises
     ------
     DataError
-        Neither the catalogue nor timm knows the network or the tag; the message names the nearest
-        ones. A place such as `hf-hub:...` is none.
+        An unknown network or tag (the message names the nearest ones), or an address such as
+        `hf-hub:...`.
 
     Examples
     --------
@@ -158,7 +155,7 @@ def timm_name(network: str) -> str:
 
 
 def refuse_place(network: str) -> None:
-    """Refuse a network that is named by where it lies: its weights may be others tomorrow."""
+    """Refuse a network named by a path or an address: its weights could change between runs."""
     if network.startswith(PLACES):
         raise DataError(
             f"'{network}' is a path or an address",
@@ -168,7 +165,7 @@ def refuse_place(network: str) -> None:
 
 
 def native_size(network: str) -> int:
-    """The input size in pixels that the network was designed for, however its name is spelled."""
+    """The input size in pixels that the network was designed for."""
     architecture = timm_name(network).partition(".")[0]
     if architecture in _SIZES:
         return _SIZES[architecture]
@@ -179,12 +176,12 @@ def native_size(network: str) -> int:
 
 
 def drop_rate_of(network: str) -> float:
-    """The dropout that belongs to a network, where its member sets none."""
+    """The default dropout rate of a network."""
     return _DROP_RATES.get(NETWORKS.get(network, (network,))[0], 0.0)
 
 
 def published_tags(network: str) -> list[str]:
-    """Tags of the weights that timm publishes for `network`, or the one that its name asks for."""
+    """Tags of the weights that timm publishes for `network`, or the tag in its name."""
     import timm
 
     name, dot, tag = timm_name(network).partition(".")
@@ -199,10 +196,14 @@ def published_tags(network: str) -> list[str]:
 def refuse_size(
     network: str, image_size: int, good: int | None = None, *, width: int | None = None
 ) -> Iterator[None]:
-    """Inside the block, what a network says of an input that it cannot take becomes a `DataError`.
+    """Turn the errors of a network that does not accept an input size into a `DataError`.
 
-    `good` is a size that it takes; the one that it was designed for where absent. `width` is that
-    of images that are not square.
+    Parameters
+    ----------
+    good : int, optional
+        A size that the network accepts. Default: its native size.
+    width : int, optional
+        Width of images that are not square.
     """
     try:
         yield
@@ -224,7 +225,7 @@ def refuse_size(
 
 
 def _takes_one_size(network: str) -> bool:
-    """Whether timm builds a network for its native size alone."""
+    """Whether timm builds the network for its native size only."""
     import timm
 
     config = timm.get_pretrained_cfg(timm_name(network))
@@ -232,7 +233,7 @@ def _takes_one_size(network: str) -> bool:
 
 
 def unfit(network: str, error: ValueError) -> DataError:
-    """The error for a network that refuses the classes, channels or head that it is to have."""
+    """The error for a network that does not accept its classes, channels or head."""
     return DataError(
         f"The network '{network}' cannot be built: {error}",
         "a network must accept the number of classes and its classifier settings",
@@ -242,12 +243,12 @@ def unfit(network: str, error: ValueError) -> DataError:
 
 @functools.lru_cache(maxsize=256)
 def cost(network: str, image_size: int, n_classes: int = 2, in_channels: int = 3) -> Cost:
-    """Parameters, multiply-accumulates and activations, counted on a network without memory.
+    """Parameters, multiply-accumulates and activations, counted without memory for the weights.
 
     Raises
     ------
     DataError
-        An unknown network, or one that takes neither this size nor so many classes.
+        An unknown network, or one that does not accept this size or number of classes.
     """
     import timm
     import torch
@@ -266,7 +267,7 @@ def cost(network: str, image_size: int, n_classes: int = 2, in_channels: int = 3
 
 
 def counted(model: nn.Module, shape: tuple[int, int, int]) -> Cost:
-    """What a network on the meta device takes for one image of height, width, channels."""
+    """The cost of a network on the meta device for one image of height, width, channels."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 

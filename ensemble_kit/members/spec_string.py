@@ -1,6 +1,6 @@
-"""Members written in one word, `resnet18:seed=1:color=hed`: a network, and what differs from it.
+"""The short form of a member, `resnet18:seed=1:color=hed`: a network and its settings.
 
-The same words on the command line, in the settings file and in Python. Trains nothing.
+It is the same on the command line, in the settings file and in Python.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ensemble_kit.members.recipe_sections import Optim, Regularize
 from ensemble_kit.members.registry import expand, refuse_place
 from ensemble_kit.settings import Settings, merged
 
-# Where a key stands in a member. Lists and names have no one word.
+# (path of a table in a member, its class, keys without a short form).
 _TABLES: tuple[tuple[tuple[str, ...], type[Settings], tuple[str, ...]], ...] = (
     ((), Member, ("network", "name", "head", "recipe", "tuned")),
     (("recipe",), Recipe, ("optim", "regularize")),
@@ -32,16 +32,16 @@ _SHORT = {"size": "image_size"}
 
 @dataclasses.dataclass(frozen=True)
 class ShortForm:
-    """A member as it was written.
+    """The parts of a member's short form.
 
     Parameters
     ----------
     base : str
         The network, or the name of a `[member.NAME]` table.
     settings : dict
-        What differs from it, as nested as a `Member` is.
+        The settings that differ from it, nested as in `Member`.
     name : str
-        What the member is called.
+        Name of the member.
     """
 
     base: str
@@ -52,14 +52,14 @@ class ShortForm:
 def read_short_form(text: str) -> ShortForm:
     """The parts of `BASE[:KEY[=VALUE]]...`; keys are those of a member or of its recipe.
 
-    `preset` names a recipe, beneath the keys that are written beside it.
+    `preset` names a recipe; the other keys override its values.
 
     Raises
     ------
     UsageError
         An unknown key or preset, or a key without a value that needs one.
     DataError
-        A place in the network's stead, such as `hf-hub:...`.
+        An address in place of a network, such as `hf-hub:...`.
 
     Examples
     --------
@@ -103,15 +103,16 @@ def read_short_form(text: str) -> ShortForm:
 
 
 def yielding(text: str, flags: Mapping[str, Any]) -> str:
-    """A short form of the settings file beneath flags: without the keys that they set.
+    """A short form of the settings file without the keys that command-line flags set.
 
-    A preset stays, under its name, and the flags' values stand beside it; one among the flags
-    takes its place.
+    A preset of the short form stays; flags that change its values are appended to it. A preset
+    among the flags replaces it.
 
     Parameters
     ----------
+    text : str
     flags : mapping
-        As nested as a `Member` is, with `preset` in its recipe where one was named.
+        Nested as in `Member`; a preset is under `preset` in the recipe.
 
     Examples
     --------
@@ -143,14 +144,14 @@ def make_members(
     pretrained: bool = True,
     weights: Path | None = None,
 ) -> list[Member]:
-    """Members from their short forms, which win over what is given for all of them.
+    """Members from their short forms.
 
     Parameters
     ----------
     texts : sequence of str
-        Networks or groups, each with what differs: `resnet18`, `resnet18:seed=1`, `small:color=hed`.
+        Networks or groups with their settings: `resnet18`, `resnet18:seed=1`, `small:color=hed`.
     recipe, image_size, pretrained, weights
-        Of all members; see `Member`.
+        Settings of all members, see `Member`; a short form overrides them.
 
     Returns
     -------
@@ -161,7 +162,7 @@ def make_members(
     UsageError
         An unknown key.
     DataError
-        A value that cannot be right.
+        An invalid value.
 
     Examples
     --------
@@ -183,7 +184,7 @@ def make_members(
 
 
 def _leaves(table: Mapping[str, Any]) -> dict[str, Any]:
-    """All keys with their values, without the tables that they stand in; no names, of which each table has its own."""
+    """All keys and values of nested tables, without the `name` keys."""
     out: dict[str, Any] = {}
     for key, value in table.items():
         out |= _leaves(value) if isinstance(value, Mapping) else {key: value}
@@ -208,4 +209,4 @@ def _typed(value: str, annotation: Any) -> Any:
     try:
         return TypeAdapter(annotation).validate_python(value)
     except ValidationError:
-        return value  # the member says what is wrong with it, by the key's full name
+        return value  # `Member` raises the error, with the full name of the key

@@ -1,1 +1,1 @@
-"""Networks that this package builds, and those of timm."""
+"""Networks of this package and of timm."""

@@ -1,6 +1,6 @@
-"""Convolutions with dense layers behind them, registered with timm: older systems' CNNs, and heads.
+"""CNNs with dense layers, and timm backbones with a dense head. Importing registers them with timm.
 
-Importing this file registers them. They have no published weights of their own.
+They have no published weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ensemble_kit.members.architectures.timm_factory import created
 
 
 class DenseCNN(nn.Module):
-    """Convolution stages, then dense layers: the shape of the older HER2 and histology systems.
+    """Convolution stages, then dense layers, as in older HER2 and histology systems.
 
     Parameters
     ----------
@@ -28,15 +28,15 @@ class DenseCNN(nn.Module):
     dense : tuple of int
         Widths of the dense layers before the classifier.
     pool : int
-        Side of the pooled feature map that the dense layers see; 0 flattens all of it, so that
-        the network fits one image size only.
+        Side of the pooled feature map before the dense layers. 0: no pooling, so that the network
+        accepts one image size only.
     padding : int
-        Of the convolutions; 0 is "valid".
+        Padding of the convolutions; 0 is "valid".
     batch_norm : bool
     activation : {"relu", "sigmoid"}
-        Of the dense layers.
+        Activation of the dense layers.
     one_output : bool
-        A single sigmoid output z for two classes, given as the two logits (0, z): their softmax is
+        One sigmoid output z for two classes, returned as the two logits (0, z): their softmax is
         the sigmoid, and cross-entropy on them is binary cross-entropy on z.
     """
 
@@ -62,7 +62,7 @@ class DenseCNN(nn.Module):
             raise ValueError(
                 f"a network with one sigmoid output has two classes, not {num_classes}"
             )
-        if not isinstance(img_size, int):  # timm hands on (height, width)
+        if not isinstance(img_size, int):  # timm passes (height, width)
             img_size = int(img_size[0])
         self.num_classes, self.one_output = num_classes, one_output
         stages: list[nn.Module] = []
@@ -91,7 +91,7 @@ class DenseCNN(nn.Module):
         return self.fc
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], tuple[int, int]]:  # noqa: ARG002
-        """timm's rule of what learns at one rate: a stage, a dense layer, the classifier."""
+        """Layer groups for timm: each stage, each dense layer, the classifier."""
 
         def layer_of(name: str) -> tuple[int, int]:
             part, *rest = name.split(".")
@@ -119,7 +119,7 @@ class DenseCNN(nn.Module):
 
 
 class WithHead(nn.Module):
-    """A timm network up to its pooling, then dense layers of our own.
+    """A timm backbone up to its pooling, then dense layers and a classifier.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ class WithHead(nn.Module):
         plain = {"num_classes": 0, "in_chans": in_chans, "drop_rate": 0.0, **settings}
         self.body = created(backbone, False, plain)
         body: Any = self.body
-        # Some widen what they pooled before their classifier; timm says so here.
+        # Some networks widen the pooled features before their classifier.
         features: int = getattr(body, "head_hidden_size", body.num_features)
         layers: list[nn.Module] = []
         for width in hidden:
@@ -156,7 +156,7 @@ class WithHead(nn.Module):
         return self.head
 
     def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
-        """timm's rule of what learns at one rate: the body's, our head in place of its own."""
+        """Layer groups for timm: those of the backbone, then the head."""
         body: Any = self.body
         if hasattr(body, "group_matcher"):
             named = ((n.removeprefix("body."), p) for n, p in self.named_parameters())
@@ -167,7 +167,7 @@ class WithHead(nn.Module):
         return lambda name: layers.get(name.removeprefix("body."), last)
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the body's parameters that never decay, as timm asks for them."""
+        """Names of the backbone's parameters without weight decay."""
         return {f"body.{name}" for name in getattr(self.body, "no_weight_decay", set)()}
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -203,7 +203,7 @@ def ek_basic_cnn(pretrained: bool = False, **settings: Any) -> nn.Module:
 
 @register_model
 def ek_basic_cnn_flat(pretrained: bool = False, **settings: Any) -> nn.Module:
-    """The same with all of the last feature map before the dense layers; fits one image size."""
+    """`ek_basic_cnn` without pooling of the last feature map; accepts one image size."""
     shape = {"widths": (8, 16, 32, 64), "dense": (64, 128, 256), "pool": 0}
     return _dense("ek_basic_cnn_flat", pretrained, **{**shape, **settings})
 
@@ -217,14 +217,14 @@ def ek_cnn4(pretrained: bool = False, **settings: Any) -> nn.Module:
 
 @register_model
 def ek_cnn3_sigmoid(pretrained: bool = False, **settings: Any) -> nn.Module:
-    """Three valid 3x3 convolutions 32-64-128, dense 256, one sigmoid output; fits one image size."""
+    """Three valid 3x3 convolutions 32-64-128, dense 256, one sigmoid output; accepts one image size."""
     shape = {"widths": (32, 64, 128), "dense": (256,), "pool": 0, "padding": 0, "one_output": True}
     return _dense("ek_cnn3_sigmoid", pretrained, **{**shape, **settings})
 
 
 @register_model
 def ek_cnn3_two_sigmoids(pretrained: bool = False, **settings: Any) -> nn.Module:
-    """`ek_cnn3_sigmoid` with a sigmoid after its dense layer too."""
+    """`ek_cnn3_sigmoid` with a sigmoid also after its dense layer."""
     shape = {"widths": (32, 64, 128), "dense": (256,), "pool": 0, "padding": 0, "one_output": True}
     return _dense(
         "ek_cnn3_two_sigmoids", pretrained, **{**shape, "activation": "sigmoid", **settings}

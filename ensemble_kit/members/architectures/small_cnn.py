@@ -1,6 +1,6 @@
-"""Small networks for small images, registered with timm: plain, residual and mobile blocks.
+"""Small networks for small images: plain, residual and mobile blocks.
 
-Importing this file registers them. They have no published weights.
+Importing this file registers them with timm. They have no published weights.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SmallNetwork(nn.Module):
         return self.fc
 
     def group_matcher(self, coarse: bool = False) -> dict[str, str]:  # noqa: ARG002
-        """timm's rule of what learns at one rate: each stage, and the classifier."""
+        """Layer groups for timm: each stage, the classifier."""
         return {"stages": r"^stages\.(\d+)"}
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ def _plain(channels: int, width: int) -> nn.Module:
 
 
 def _mobile(channels: int, width: int) -> nn.Module:
-    # The first stage sees few channels: a full convolution there, separable ones after it.
+    # The first stage has few input channels: a full convolution, not a separable one.
     if channels < 8:
         return _convolution(channels, width)
     return nn.Sequential(
@@ -115,7 +115,7 @@ def _small(name: str, pretrained: bool, **settings: Any) -> nn.Module:
 
 
 def small_config() -> dict[str, Any]:
-    """timm's words for the input of a network of ours."""
+    """timm's `pretrained_cfg` for the networks of this package."""
     return {
         "url": "",
         "num_classes": 1000,

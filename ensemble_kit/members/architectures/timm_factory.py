@@ -1,7 +1,4 @@
-"""One of timm's networks with exactly the rates of dropout that it is given, 0 included.
-
-Knows no members.
-"""
+"""A timm network with exactly the given dropout rates, also if they are 0."""
 
 from __future__ import annotations
 
@@ -17,13 +14,13 @@ RATES = ("drop_rate", "drop_path_rate")
 def created(name: str, published: bool, settings: dict[str, Any]) -> nn.Module:
     """timm's network called `name`, with its published weights or random ones.
 
-    Some networks have rates of their own unless they are told, so a rate of 0 is told too; those
-    that know nothing of it are made without.
+    Some networks have a default dropout rate, so a rate of 0 is passed too. Networks without the
+    setting are built without it.
 
     Raises
     ------
     TypeError
-        A setting that is not 0, and that the network does not take.
+        A setting other than 0 that the network does not accept.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Which precision each member trains in: probed once per machine, network, size and batch.
+"""The training precision of each member, measured once per machine, network, size and batch.
 
-The answer is kept in the cache folder, so that a machine decides alike twice, and in the member's
-specification, so that all of its folds agree.
+It is stored in the cache folder, for later runs on the same machine, and in the member's
+specification, so that all of its folds use the same precision.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ from ensemble_kit.members.training.throughput import fastest_precision
 from ensemble_kit.run import Run
 from ensemble_kit.run.lock import held
 
-# Multiply-accumulates of a member's whole training from which a few probing steps pay back.
+# From this number of multiply-accumulates in a member's training, a speed test saves time.
 WORTH_A_PROBE = 3e14
 PROBE_BATCH = 16
 
 
 def with_precision(jobs: Sequence[Job], listener: Listener) -> list[Job]:
-    """The jobs with `precision="auto"` replaced: by what the member's other folds were trained in,
-    by a probe where the work is large, by the fixed rule otherwise.
+    """The jobs with `precision="auto"` replaced.
+
+    It becomes the precision of the member's other folds. Without other folds, a speed test decides
+    for long trainings, and a fixed rule for short ones.
     """
     chosen: dict[str, str] = {}
     for job in jobs:
@@ -49,9 +51,9 @@ def with_precision(jobs: Sequence[Job], listener: Listener) -> list[Job]:
 
 
 def with_settled_precision(job: Job, listener: Listener = ignore_event) -> Job:
-    """The job with `precision="auto"` replaced by what the first job of its member settled on.
+    """The job with `precision="auto"` replaced, for jobs on several machines.
 
-    For jobs that other machines run: whichever is the first decides, and notes it for the others.
+    The first job of a member chooses the precision and stores it for the others.
     """
     if job.precision != "auto":
         return job
@@ -66,10 +68,7 @@ def with_settled_precision(job: Job, listener: Listener = ignore_event) -> Job:
 
 
 def trained_in(run: Run, member: str) -> list[tuple[str, str]]:
-    """Kinds of devices and the precisions that a member's folds were trained in.
-
-    Finished ones come first; of those that are begun the plan knows it.
-    """
+    """(Kind of device, precision) of a member's folds, finished folds first, then those begun."""
     folder = run.member_dir(member)
     finished = sorted(path.parent for path in folder.glob("fold-*/fold.json"))
     records = [record for one in finished if (record := read_record(one)) is not None]
@@ -84,23 +83,23 @@ def trained_in(run: Run, member: str) -> list[tuple[str, str]]:
 
 
 def settled(run: Run, member: str) -> dict[str, str]:
-    """Kind of device -> what `auto` was found to be for the member's folds, begun or only planned."""
+    """Kind of device -> the precision chosen for `auto`, for the member's begun and planned folds."""
     return dict(read_spec(run, member).get("settled", {}))
 
 
 def refuse_other_precision(job: Job) -> None:
-    """Refuse a precision that was asked for where the member's folds were trained in another.
+    """Refuse a requested precision that differs from that of the member's other folds.
 
     Raises
     ------
     DataError
-        The folds of one member would differ.
+        The member's folds were trained in another precision.
     """
     known = {name for _, name in trained_in(job.run, job.member.name)}
     if job.precision == "auto" or not known or job.precision in known:
         return
     raise DataError(
-        f"Precision {job.precision} was asked for, but folds in '{job.run.member_dir(job.member.name)}' were trained in {first_few(sorted(known))}",
+        f"Precision {job.precision} was requested, but folds in '{job.run.member_dir(job.member.name)}' were trained in {first_few(sorted(known))}",
         "all folds of a member need the same precision",
         "Leave out --precision to continue as before. Or use --retrain to train this member again "
         "(its old folds move to replaced/)",
@@ -108,7 +107,7 @@ def refuse_other_precision(job: Job) -> None:
 
 
 def _agreed(job: Job, n_jobs: int, listener: Listener) -> str:
-    """The precision of the member's other folds; where there are none, what pays here."""
+    """The precision of the member's other folds; without other folds, the best one on this device."""
     trained = trained_in(job.run, job.member.name)
     planned = settled(job.run, job.member.name).items()
     here = [name for kind, name in [*trained, *planned] if kind == job.device.type]
@@ -119,8 +118,8 @@ def _agreed(job: Job, n_jobs: int, listener: Listener) -> str:
         kind, name = trained[0]
         listener(
             Notice(
-                f"{job.member.name}: other folds were trained in {name} on {kind}, these are in "
-                f"{chosen} on {job.device.type}. Use --precision {name} for one."
+                f"{job.member.name}: other folds were trained in {name} on {kind}, these are trained "
+                f"in {chosen} on {job.device.type}. Use --precision {name} for one precision."
             )
         )
     return chosen
@@ -139,18 +138,19 @@ def _probed(job: Job, n_jobs: int, listener: Listener) -> str:
     if key not in known.values:
         name = fastest_precision(network, size, batch, job.device)
         known.add(key, name)
-        listener(Notice(f"{job.member.name}: {name} trains the fastest here ({key})."))
-        give_back(job.device)  # jobs in other processes need the card's memory
+        listener(Notice(f"{job.member.name}: {name} is the fastest precision here ({key})."))
+        give_back(job.device)  # jobs in other processes need the GPU's memory
     return str(known.values[key])
 
 
 class Known:
-    """What was probed before on this machine, with this torch and so many threads.
+    """Stored measurements of this machine, for this version of torch and number of threads.
 
     Parameters
     ----------
+    device : torch.device
     what : str
-        The question; answers to different ones lie in files of their own.
+        Name of the quantity; each has its own file.
     """
 
     def __init__(self, device: torch.device, what: str) -> None:

@@ -1,7 +1,4 @@
-"""Gathering a member's finished folds into the run's prediction store.
-
-Joins files; a fold that is not finished is NaN, never zero.
-"""
+"""Collect a member's finished folds in the run's prediction store; unfinished folds are NaN."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ from ensemble_kit.run.lock import held
 
 def collect(job: Job) -> None:
     """Gather the finished folds of a job's member into the run's prediction store."""
-    # Read under the lock: what another process has finished meanwhile must not be lost.
+    # Read under the lock: folds that another process finishes meanwhile must not be lost.
     with held(job.run.member_dir(job.member.name), seconds=math.inf):
         done = _finished(job, range(job.folds.n_splits))
         pairs = _finished(job, pairs_of(job.folds.n_splits) if job.folds.n_splits > 2 else [])
@@ -55,9 +52,9 @@ def collect(job: Job) -> None:
 
 
 def _finished(job: Job, left_out: Iterable[LeftOut]) -> dict[LeftOut, dict[str, Any]]:
-    """The records of those of a member's jobs that are done with the settings of this one.
+    """The records of the member's finished jobs that have the settings of this job.
 
-    Another trainer may have gone on with older ones: models of two recipes are no member.
+    Another process may have finished jobs with older settings; a member has one recipe only.
     """
     records = {k: checkpoint.read_record(job.run.fold_dir(job.member.name, k)) for k in left_out}
     return {
@@ -69,7 +66,7 @@ def _finished(job: Job, left_out: Iterable[LeftOut]) -> dict[LeftOut, dict[str, 
 
 
 def _caveats(done: Mapping[LeftOut, Mapping[str, Any]]) -> list[str]:
-    """The caveats of all folds, each once."""
+    """The caveats of all folds, without duplicates."""
     caveats = [caveat for record in done.values() for caveat in record.get("stamps", [])]
     return list(dict.fromkeys(caveats))
 
@@ -118,7 +115,7 @@ def _nested(
     pairs: Mapping[LeftOut, Mapping[str, Any]],
     fold: npt.NDArray[np.int64],
 ) -> Array:
-    """Logits by the other fold left out, shape (n_folds, n_train, n_classes); NaN where none."""
+    """Logits by the other left-out fold, shape (n_folds, n_train, n_classes); NaN if missing."""
     shape = (job.folds.n_splits, len(fold), job.manifest.n_classes)
     out = np.full(shape, np.nan, dtype=np.float32)
     for pair, record in pairs.items():
@@ -131,7 +128,7 @@ def _nested(
 
 
 def _with_features(done: Mapping[LeftOut, Mapping[str, Any]], weights: str) -> dict[str, str]:
-    """The digest of each finished fold's features, by fold, where it keeps them."""
+    """Fold -> digest of its features, for finished folds with features."""
     name = (Path(weights) / checkpoint.FEATURES).as_posix()
     return {str(k): record["files"][name] for k, record in done.items() if name in record["files"]}
 
@@ -139,7 +136,7 @@ def _with_features(done: Mapping[LeftOut, Mapping[str, Any]], weights: str) -> d
 def _features(
     job: Job, name: str, folds: Iterable[int], fold: npt.NDArray[np.int64]
 ) -> MemberFeatures:
-    """Features of the folds that keep them; their files were checked with the logits."""
+    """The features of `folds`; their files were checked with the logits."""
     read = {k: checkpoint.read_features(job.run.fold_dir(name, k)) for k in folds}
     width = {held_out.shape[1] for held_out, _ in read.values()}.pop()
     oof = np.full((len(fold), width), np.nan, dtype=np.float32)
@@ -157,7 +154,7 @@ def _checked_logits(
 
 
 def _note_speed(job: Job, done: Mapping[LeftOut, Mapping[str, Any]]) -> None:
-    """Write beside the member's other costs what predicting an image took: the median of its folds."""
+    """Store the time of a prediction per image, the median over the folds, in the member's spec."""
     path = job.run.member_dir(job.member.name) / SPEC
     times = [record["ms_per_image"] for record in done.values() if "ms_per_image" in record]
     if times and path.is_file():

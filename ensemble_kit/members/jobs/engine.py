@@ -1,7 +1,4 @@
-"""Who runs the waiting jobs: this process by default, or an engine of `ensemble_kit.launch`.
-
-Starts them one after the other; how one job trains is its own affair.
-"""
+"""Engines run the waiting jobs: this process by default, or an engine of `ensemble_kit.launch`."""
 
 from __future__ import annotations
 
@@ -21,8 +18,7 @@ Engine = Callable[[Sequence[Job], Listener], list[JobFailed]]
 class RemoteEngine(abc.ABC):
     """An engine whose jobs run on other machines.
 
-    What `auto` means is decided there, by each job's own process: this machine may have no GPU.
-    Those processes write their own TensorBoard events.
+    Each job's process resolves `auto` on its machine and writes its own TensorBoard events.
     """
 
     @abc.abstractmethod
@@ -46,7 +42,7 @@ def in_process(jobs: Sequence[Job], listener: Listener) -> list[JobFailed]:
 
 
 def error_of_jobs(failures: Sequence[JobFailed], n_jobs: int) -> EnsembleKitError:
-    """The error for failed jobs; the machine's where it is behind all of them."""
+    """The error for failed jobs; an `EnvironmentFault` if all of them failed by one."""
     machine = all(f.exit_code == EnvironmentFault.exit_code for f in failures)
     reasons = (f"{f.member} fold {f.fold}: {f.reason.rstrip('.')}" for f in failures)
     listed = first_few(reasons, 1 if machine else 3)

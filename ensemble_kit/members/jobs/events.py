@@ -1,7 +1,4 @@
-"""What a training run tells whoever watches it: plain frozen values, handed to one function.
-
-The library reports, the command line draws; nothing here prints.
-"""
+"""Events of a training run: frozen values that are passed to one function, the listener."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from collections.abc import Callable
 
 @dataclasses.dataclass(frozen=True)
 class TilesProgress:
-    """So many images are decoded."""
+    """Number of decoded images so far."""
 
     done: int
     total: int
@@ -21,7 +18,7 @@ class TilesProgress:
 
 @dataclasses.dataclass(frozen=True)
 class JobStarted:
-    """A (member, fold) job begins; `first_epoch` is above 0 where it resumes."""
+    """A (member, fold) job begins; `first_epoch` is above 0 if it resumes."""
 
     member: str
     fold: int | str
@@ -33,9 +30,9 @@ class JobStarted:
 
 @dataclasses.dataclass(frozen=True)
 class EpochEnded:
-    """One epoch of a job; `val_on` names the rows of the validation figures.
+    """An epoch of a job ended; `val_on` names the rows of the validation metrics.
 
-    `val_predicted_classes` is how many classes the answers to those rows name.
+    `val_predicted_classes` is the number of classes among the predictions for those rows.
     """
 
     member: str
@@ -56,7 +53,7 @@ class EpochEnded:
 
 @dataclasses.dataclass(frozen=True)
 class JobFinished:
-    """A job's logits and weights stand on disk."""
+    """A job's logits and weights are stored."""
 
     member: str
     fold: int | str
@@ -66,7 +63,7 @@ class JobFinished:
 
 @dataclasses.dataclass(frozen=True)
 class JobSkipped:
-    """A job was finished before."""
+    """A job was already finished."""
 
     member: str
     fold: int | str
@@ -74,7 +71,7 @@ class JobSkipped:
 
 @dataclasses.dataclass(frozen=True)
 class JobFailed:
-    """A job ended without a result; the others go on. `exit_code` is that of its error's class."""
+    """A job failed; the others continue. `exit_code` is that of its error's class."""
 
     member: str
     fold: int | str
@@ -84,7 +81,7 @@ class JobFailed:
 
 @dataclasses.dataclass(frozen=True)
 class Notice:
-    """A plain sentence for the user."""
+    """A message for the user."""
 
     text: str
 
@@ -117,4 +114,4 @@ def from_json(line: str) -> Event:
 
 
 def ignore_event(event: Event) -> None:
-    """A listener that does nothing."""
+    """A listener that ignores all events."""

@@ -1,6 +1,6 @@
-"""A fold's files: weights that timm opens, logits, history, and last the record that says "done".
+"""The files of a fold: weights for timm, logits, history, and `fold.json`, written last.
 
-Knows bytes and digests; does not train. Nothing read here can run code.
+No code from these files is run.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ RECORD = "fold.json"
 WEIGHTS = "model.safetensors"
 TRAIN_AGAIN = "Delete the folder '{}' and run the same command: only that fold is trained again"
 FEATURES, TEST_FEATURES = "features-oof.npy", "features-test.npy"
-# What timm hands down of the weights that it publishes: of another size than the one trained for,
+# Entries of timm's published weights that do not hold after training: other input sizes,
 ANOTHER_SIZE = ("test_input_size", "test_crop_pct", "test_pool_size")
-# and where they come from.
+# and the origin of the weights.
 ORIGIN = ("tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes")
 
 
@@ -54,11 +54,11 @@ def write_network(
     Parameters
     ----------
     input_config : mapping
-        timm's words for the preprocessing: `input_size, mean, std, interpolation, crop_pct, crop_mode`.
+        timm's preprocessing: `input_size, mean, std, interpolation, crop_pct, crop_mode`.
     own_input : mapping, optional
-        What timm has no words for, kept under `ensemble_kit`: see `own_input.own_input`.
+        Preprocessing beyond timm, stored under `ensemble_kit`: see `input_config.own_input`.
     published : bool
-        Whether it started from the weights that timm publishes: only then is their origin kept.
+        Whether training started from timm's published weights. Only then is their origin stored.
     """
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     write_bytes(folder / WEIGHTS, tensors_to_bytes(state, metadata={"format": "pt"}))
@@ -69,7 +69,7 @@ def write_network(
         path = Path(scratch) / "config.json"
         save_config_for_hf(model, str(path), model_config=about)
         config = json.loads(path.read_text())
-    # timm takes three channels for granted where a network does not say otherwise.
+    # timm assumes three channels by default.
     config["pretrained_cfg"].update(input_config)
     for key in (*ANOTHER_SIZE, *(() if published else ORIGIN)):
         config["pretrained_cfg"].pop(key, None)
@@ -90,9 +90,13 @@ def write_fold(
 ) -> None:
     """Write a finished fold's logits, history and recipe, and last `fold.json` with all digests.
 
-    `further` holds the out-of-fold and test logits of further weights of the training; they go,
-    like their networks, into a folder of that name. `features` holds the pooled features of the
-    same rows, by the name of the weights, where they are kept; "" is the training's own.
+    Parameters
+    ----------
+    further : mapping, optional
+        Name of an extra checkpoint -> its out-of-fold and test logits. They are written to a
+        subfolder of that name, where its network is.
+    features : mapping, optional
+        Name of the checkpoint ("" for the main one) -> pooled features of the same rows.
     """
     further = further or {}
     for name, (held_out, tested) in {"": (oof, test), **further}.items():
@@ -119,12 +123,12 @@ def write_fold(
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
-    """Write the epochs so far as `history.csv`; a job that fails keeps the last whole one."""
+    """Write the epochs so far as `history.csv`."""
     write_csv(folder / "history.csv", pd.DataFrame(list(history)))
 
 
 def add_features(folder: Path, features: Mapping[str, tuple[Array, Array]]) -> None:
-    """Add pooled features, by the name of the weights, to a fold that is finished."""
+    """Add pooled features, by the name of the checkpoint, to a finished fold."""
     record = read_record(folder)
     assert record is not None
     record["files"] |= _write_features(folder, features)
@@ -132,7 +136,7 @@ def add_features(folder: Path, features: Mapping[str, tuple[Array, Array]]) -> N
 
 
 def _write_features(folder: Path, features: Mapping[str, tuple[Array, Array]]) -> dict[str, str]:
-    """Write features beside the logits of their weights; the digest of each file."""
+    """Write features beside the logits of their checkpoint; return the digest of each file."""
     digests = {}
     for weights, (held_out, tested) in features.items():
         for file, array in ((FEATURES, held_out), (TEST_FEATURES, tested)):
@@ -143,12 +147,12 @@ def _write_features(folder: Path, features: Mapping[str, tuple[Array, Array]]) -
 
 
 def read_features(folder: Path) -> tuple[Array, Array]:
-    """The out-of-fold and test features of a finished fold that keeps them."""
+    """The out-of-fold and test features of a finished fold."""
     return read_npy(folder / FEATURES), read_npy(folder / TEST_FEATURES)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished fold, or None where it is not finished.
+    """The record of a finished fold, or None if the fold is not finished.
 
     Raises
     ------
@@ -185,7 +189,7 @@ def read_logits(folder: Path) -> tuple[Array, Array]:
 
 
 def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two records, as `key: old -> new`.
+    """The differences between two records, as `key: old -> new`.
 
     Examples
     --------
@@ -196,7 +200,7 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
     """
     out = []
     for key in sorted({*old, *new}):
-        # A setting that came later stays out of the record where it has its default.
+        # The record leaves out later settings at their defaults.
         a, b = old.get(key, "the default"), new.get(key, "the default")
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             out += changed_keys(a, b, f"{prefix}{key}.")

@@ -1,6 +1,6 @@
-"""Which images first weights have seen before, and in what colours, where a fold's own record tells.
+"""Leakage from initial checkpoints: images and colour space that a checkpoint was trained on.
 
-Reads records and tables; knows no network. A file that was copied away from its record tells nothing.
+The record in the checkpoint's fold folder is read. A checkpoint without a record is not checked.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from ensemble_kit.run import Run
 
 
 def seen_before(weights: Path | None, manifest: Manifest, folds: Folds, fold: LeftOut) -> list[str]:
-    """Caveats of metrics on rows that an initial checkpoint was trained on; empty without such rows.
+    """Caveats about held-out rows that an initial checkpoint was trained on; empty without such rows.
 
     Parameters
     ----------
     weights : path, optional
-        First weights: of interest is a file in a fold's folder, or in one of its further weights.
+        Initial checkpoint: a file in a fold's folder, or one of its extra checkpoints.
     manifest, folds, fold
-        Of the job that starts from them: its rows of `fold` and its test rows are kept out.
+        The data of the job. The rows of `fold` and the test rows are held out.
     """
     record = _record_beside(weights) if weights else None
     if weights is None or record is None:
         return []
-    what = f"its first weights ('{weights}') were trained on images"
+    what = f"its initial checkpoint ('{weights}') was trained on"
     source = _source(_folder_of(weights), record, manifest, folds)
     if source is None:
-        return [f"{what} that their run does not tell any more: they may be among those kept out."]
+        return [f"{what} images that its run no longer lists; held-out images may be among them."]
     there, folded = source
     train = there.part("train")
     seen = _images(train.take(~np.isin(folded.of(train), folds_in(record["fold"]))), manifest)
@@ -42,26 +42,26 @@ def seen_before(weights: Path | None, manifest: Manifest, folds: Folds, fold: Le
     held_out = ours.take(np.isin(folds.of(ours), folds_in(fold)))
     parts = (("out-of-fold", held_out), ("test", manifest.part("test")))
     return [
-        f"{what} that are kept out here, so its {name} metrics are optimistic."
+        f"{what} images that are held out here, so its {name} metrics are optimistic."
         for name, part in parts
         if seen & _images(part, there)
     ]
 
 
 def in_another_color(weights: Path | None, color: str) -> list[str]:
-    """Caveats of initial checkpoints that were trained in another colour space than `color`; may be empty."""
+    """A caveat if the initial checkpoint was trained in a colour space other than `color`."""
     record = _record_beside(weights) if weights else None
     theirs = record["made_of"]["member"].get("color", "rgb") if record else color
     if theirs == color:
         return []
     return [
-        f"its first weights ('{weights}') were trained on images in {theirs}, and it sees {color}: "
-        "what they know of colours does not hold here."
+        f"its initial checkpoint ('{weights}') was trained on images in {theirs}, but its input is "
+        f"{color}: learned colours do not transfer."
     ]
 
 
 def _folder_of(weights: Path) -> Path:
-    """The fold's folder; further weights lie one below it."""
+    """The fold's folder; extra checkpoints are in its subfolders."""
     here = weights.resolve().parent
     return here if (here / RECORD).is_file() else here.parent
 
@@ -79,7 +79,7 @@ def _record_beside(weights: Path) -> dict[str, Any] | None:
 def _source(
     folder: Path, record: dict[str, Any], manifest: Manifest, folds: Folds
 ) -> tuple[Manifest, Folds] | None:
-    """The data that the weights' own run was made of."""
+    """The manifest and folds of the checkpoint's own run; None if they changed."""
     made_of = record["made_of"]
     if (made_of["manifest"], made_of["folds"]) == (manifest.digest, folds.digest):
         return manifest, folds
@@ -93,6 +93,6 @@ def _source(
 
 
 def _images(part: Manifest, other: Manifest) -> set[str]:
-    """What a part's images are known by in both manifests: their bytes, else their names."""
+    """Keys of a part's images: digests if both manifests have them, else sample ids."""
     by_bytes = "sha256" in part.table and "sha256" in other.table
     return set(part.table["sha256"] if by_bytes else part.sample_ids.tolist())

@@ -1,7 +1,4 @@
-"""What a job's network sees beyond timm's words: which image of a pair, how joined, stained, coloured, turned.
-
-Says it for readers of a stored network; makes no image.
-"""
+"""Preprocessing of a stored network beyond timm's settings: stain, joined pairs, colour, TTA."""
 
 from __future__ import annotations
 
@@ -11,15 +8,15 @@ from ensemble_kit.images.tiles.layout import STAINS, recipes
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.jobs.job import Job
 
-# What need not be said, since whoever reads a network takes it for granted.
+# Defaults, which are not written.
 PLAIN = (None, "none", "rgb")
 
 
 def own_input(job: Job) -> dict[str, str]:
-    """What `config.json` says under `ensemble_kit`: each key where it is not the default.
+    """The entry `ensemble_kit` of `config.json`: the settings that are not defaults.
 
-    The data's settings and the member's are resolved into what in fact is done. `data_color` is
-    that of the images as they are read, three equal channels, and `color` that of the network.
+    Settings of the data and of the member are combined. `data_color` is the colour mode of the
+    images as read (with three equal channels), `color` that of the network's input.
     """
     member, first = job.member, job.manifest.take(np.arange(1))
     (read,) = recipes(first, stain=member.stain, stain_norm=member.stain_norm)
@@ -35,7 +32,7 @@ def own_input(job: Job) -> dict[str, str]:
 
 
 def _stain_of(manifest: Manifest) -> str | None:
-    """The one stain of all images, where the manifest says that they are of one."""
+    """The stain of all images, if the manifest gives the same stain for all."""
     if "stain" not in manifest.table:
         return None
     words = set(manifest.table["stain"].astype(str).str.lower())

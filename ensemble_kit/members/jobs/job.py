@@ -1,7 +1,4 @@
-"""One job: one member on one fold, and what it is made of. Done when `fold.json` stands there.
-
-Does not choose folds, order jobs or run one.
-"""
+"""A job: one member on one fold. It is done when its `fold.json` exists."""
 
 from __future__ import annotations
 
@@ -24,9 +21,9 @@ from ensemble_kit.run import Run
 from ensemble_kit.seeding import derive_seed
 
 CROP = "squash"
-# The version of the training: raised where the same settings give other weights than before.
+# Version of the training code: raised if the same settings give other weights than before.
 TRAINER = 2
-# What tuning may change in a member.
+# Settings that tuning may change.
 TUNED = (
     "member.tuned:",
     "member.drop_rate:",
@@ -48,21 +45,21 @@ TUNED = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Job:
-    """A member, a fold, and the data that both belong to.
+    """A member, a fold, and their data.
 
     Parameters
     ----------
     fold : int or str
-        What is left out: a fold, or a pair of folds such as "0-2".
+        The held-out fold, or a pair of held-out folds such as "0-2".
     manifest : Manifest
         Training and test rows.
     tiles : Tiles
-        At the member's input size; joined to the manifest by sample id.
+        Tiles at the member's input size; joined to the manifest by sample id.
     eval_tiles : Tiles, optional
-        The same images at the size that predictions are made at, where it differs.
+        Tiles for predictions, if their size differs.
     keep_features : bool
-        Keep the pooled features of the kept fold and the test rows beside their logits. Says
-        nothing about the logits, so it is no part of `made_of`; a pair of folds keeps none.
+        Store the pooled features of the held-out fold and the test rows; not for pairs of folds.
+        It does not change the logits, so it is not part of `made_of`.
     """
 
     run: Run
@@ -95,7 +92,7 @@ class Job:
 
     @property
     def begun_of(self) -> dict[str, Any]:
-        """What a training state goes on with: `made_of`, by this very line of training."""
+        """`made_of` and the version of the training code: a training state must match both."""
         return {**self.made_of, "trainer": TRAINER}
 
     @property
@@ -109,9 +106,9 @@ class Job:
         )
 
     def changes(self) -> list[str]:
-        """What differs between the job's settings and those of what stands in its folder.
+        """The differences between the job's settings and those stored in its folder.
 
-        That is the finished fold, or the training state that it would go on from.
+        These are the settings of the finished fold, or of the training state to resume from.
         """
         record, requested = checkpoint.read_record(self.folder), self.made_of
         if record is None:
@@ -119,25 +116,25 @@ class Job:
         if record is None or is_made_of(record["made_of"], requested):
             return []
         if isinstance(record["made_of"], str):
-            return ["settings that a training state of an earlier version does not name"]
+            return ["settings that training states of an earlier version do not list"]
         return checkpoint.changed_keys(
             {"trainer": 1, **record["made_of"]}, {"trainer": 1, **requested}
         )
 
     def differs_by_tuning_alone(self) -> bool:
-        """Whether what stands in the folder differs only because its recipe was tuned since."""
+        """Whether the folder's settings differ only because the recipe was tuned later."""
         changes = self.changes()
         return self.member.tuned and bool(changes) and all(c.startswith(TUNED) for c in changes)
 
     def finished(self) -> bool:
-        """Whether the fold is done with exactly these data and settings, its files whole.
+        """Whether the fold is done with exactly these data and settings.
 
         Raises
         ------
         DataError
-            It is done, or begun, with other settings; the message lists the changed keys.
+            The fold was trained or begun with other settings; the message lists the changed keys.
         IntegrityError
-            A file of it is damaged.
+            A file of the fold is damaged.
         """
         record = checkpoint.read_record(self.folder)
         if changes := self.changes():
@@ -154,7 +151,7 @@ class Job:
         return True
 
     def _refuse_other_trainer(self) -> None:
-        """Refuse to train a fold beside finished ones that an earlier line of training made."""
+        """Refuse to mix folds of this and an earlier version of the training code."""
         for path in sorted(self.folder.parent.glob("fold-*/fold.json")):
             trainer = (checkpoint.read_record(path.parent) or {}).get("trainer", 1)
             if trainer != TRAINER:

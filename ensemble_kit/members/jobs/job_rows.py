@@ -1,6 +1,6 @@
-"""The rows of one job: for training, for validation, of the held-out fold and of the test part.
+"""The rows of one job: training rows, validation rows, the held-out fold, and the test part.
 
-Whole groups everywhere, unless the folds are by image. Knows labels and groups, never pixels.
+Groups stay together, unless the folds are by image.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INNER_SHARE = 0.15
 class Parts:
     """The rows of one job: those to fit, those of the held-out fold, those of the test part.
 
-    `lacks` is what the validation split lacks, such as "no image of class 'benign'".
+    `lacks` names classes without validation images, such as "no image of class 'benign'".
     """
 
     fit: Rows
@@ -39,11 +39,11 @@ class Parts:
 def parts_of(
     member: Member, manifest: Manifest, folds: Folds, fold: LeftOut, tiles: Tiles, *, seed: int = 0
 ) -> Parts:
-    """The rows for training, for validation, of the held-out fold and of the test part.
+    """The rows of one member on one fold.
 
-    With `select_on="inner"` the validation rows are whole groups taken out of the training folds, of
-    every class where the groups allow it.
-    A pair of folds holds out the rows of both, and has no test rows: it serves nested cross-validation.
+    With `select_on="inner"`, the validation rows are whole groups from the training folds, with
+    every class if the groups allow it. A pair of folds holds out the rows of both and has no test
+    rows: it is used for nested cross-validation.
     """
     train, test = manifest.part("train"), manifest.part("test")
     left_out = folds_in(fold)
@@ -77,7 +77,7 @@ def parts_of(
 
 
 def _bagged(learning: Manifest, seed: int) -> Manifest:
-    """As many groups as there are, drawn with replacement; until every class is among them."""
+    """A bootstrap of the groups, drawn again until it holds every class."""
     rng = generator(seed, "groups")
     names, group_of = np.unique(learning.groups, return_inverse=True)
     for _ in range(1000):

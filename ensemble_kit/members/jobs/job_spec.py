@@ -1,6 +1,6 @@
-"""A member's jobs as a file, so that any process can pick one up: `members/<member>/member.json`.
+"""The settings of a member's jobs, `members/<member>/member.json`, so that any process can run one.
 
-Holds settings, never data; opening a job reads the run's own manifest and folds.
+Opening a job reads the run's manifest and folds.
 """
 
 from __future__ import annotations
@@ -31,11 +31,16 @@ def write_spec(
     device: str | None = None,
     requested: str = "auto",
 ) -> None:
-    """Write what `open_job` needs for every fold of this job's member.
+    """Write the settings that `open_job` needs for every fold of this job's member.
 
-    `nested` notes that pairs of folds are planned too; once noted, it stays. `device` is the name
-    of one that is chosen where the job runs; None for the job's own. `requested` is the precision that
-    was asked for: what `auto` was found to be holds for the member's other folds too.
+    Parameters
+    ----------
+    nested : bool
+        Pairs of folds are planned too. Once true, it stays true.
+    device : str, optional
+        Device name, resolved on the machine that runs the job. Default: the job's own device.
+    requested : str
+        Requested precision. With `auto`, the precision of this job holds for all folds.
     """
     path = job.run.member_dir(job.member.name) / SPEC
     write_checked(
@@ -56,7 +61,7 @@ def write_spec(
 
 
 def update_cost(job: Job) -> None:
-    """Count what this job's member costs anew: earlier versions counted less of it."""
+    """Count the cost of the job's member again: earlier versions counted only parts of it."""
     path = job.run.member_dir(job.member.name) / SPEC
     about = read_spec(job.run, job.member.name)
     if about and about != (now := {**about, **_cost(job)}):
@@ -64,7 +69,7 @@ def update_cost(job: Job) -> None:
 
 
 def _cost(job: Job) -> dict[str, float]:
-    """Parameters, and the GMACs of one prediction: at its size, over the views that it averages."""
+    """Parameters, and the GMACs of one prediction over all TTA views."""
     height, width, channels = (job.eval_tiles or job.tiles).pixels.shape[1:]
     seen = (height, width, color_channels(job.member.color, channels))
     cost = member_cost(job.member, job.manifest.n_classes, seen)
@@ -78,10 +83,9 @@ def _settled(job: Job) -> dict[str, str]:
 
 
 def open_job(run: Run, member: str, fold: LeftOut) -> Job:
-    """One job of a planned run, its tiles from the cache; `fold` may be a pair, as "0-2".
+    """One job of a planned run; `fold` may be a pair such as "0-2".
 
-    A precision that was left open is settled here, on the machine that trains, by the member's
-    first job; its others follow.
+    The precision `auto` is resolved here, on the machine that trains, by the member's first job.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""The jobs of the strict answer: which pairs of folds a member is trained without, and what they take.
+"""The jobs of nested cross-validation: the pairs of held-out folds, and their expected time.
 
-Plans; starts nothing and imports no torch.
+Does not import torch.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def pairs_to_train(members: Sequence[Member], n_splits: int) -> list[str]:
     Raises
     ------
     UsageError
-        A member that looks at the folds that it leaves out could not give a strict answer.
+        A member selects its epoch on the held-out folds.
     DataError
-        Two folds: nothing would be left to train on.
+        There are only two folds, so no fold is left for training.
     """
-    looking = [m.name for m in members if m.recipe.select_on == "held-out-fold"]
-    if looking:
+    selecting = [m.name for m in members if m.recipe.select_on == "held-out-fold"]
+    if selecting:
         raise UsageError(
-            f"{first_few(looking)} chooses its epoch on the held-out folds (select_on)",
+            f"{first_few(selecting)} chooses its epoch on the held-out folds (select_on)",
             "nested cross-validation must not see the folds that are left out",
             "Use select_on = 'none' or 'inner'",
         )
@@ -36,9 +36,9 @@ def pairs_to_train(members: Sequence[Member], n_splits: int) -> list[str]:
 
 
 def seconds_of_pairs(run: Run, members: Sequence[Member], n_splits: int) -> float | None:
-    """What the unfinished pairs would take, one at a time; None before every member has a fold.
+    """Expected seconds of the unfinished pairs, one at a time; None before every member has a fold.
 
-    A pair trains on K - 2 folds where a finished fold trained on K - 1.
+    A pair trains on K - 2 folds, a finished fold on K - 1.
     """
     pairs, total = pairs_of(n_splits), 0.0
     for member in members:

@@ -1,4 +1,4 @@
-"""The peak memory of the process of a job: on the GPU if it trains on one, else on the host."""
+"""The peak memory of a job's process: on the GPU if it trains on one, else on the host."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STATUS = Path("/proc/self/status")
 
 
 def peak_mib(device: torch.device) -> float | None:
-    """MiB at most since the process began; None if it is not known, as outside of Linux."""
+    """Peak memory in MiB since the process began; None if unknown, e.g. outside of Linux."""
     if device.type == "cuda":
         used = torch.cuda.max_memory_allocated(device) if torch.cuda.is_initialized() else 0
     else:

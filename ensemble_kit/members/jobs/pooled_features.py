@@ -1,7 +1,4 @@
-"""The pooled features that a job keeps: when it trains, or later from the networks that it stored.
-
-Computes; where they are written is `checkpoint`'s affair.
-"""
+"""The pooled features of a job, computed after training or later from its stored networks."""
 
 from __future__ import annotations
 
@@ -15,26 +12,23 @@ from ensemble_kit.members.training.fit import Fit
 
 
 def wants_features(job: Job) -> bool:
-    """Whether a job keeps features: those of a fold, since pairs of folds serve the strict answer."""
+    """Whether a job stores features; jobs of pairs of folds do not."""
     return job.keep_features and isinstance(job.fold, int)
 
 
 def lacks_features(job: Job) -> bool:
-    """Whether a fold is done, and features are wanted that it did not keep."""
+    """Whether a fold is done without the features that are requested now."""
     record = checkpoint.read_record(job.folder)
     return record is not None and wants_features(job) and checkpoint.FEATURES not in record["files"]
 
 
 def features_by(fit: Fit, parts: Parts) -> tuple[Array, Array]:
-    """Features of the kept fold's rows and of the test rows, (n_rows, n_features) each."""
+    """Features of the held-out rows and of the test rows, (n_rows, n_features) each."""
     return fit.features(parts.held_out), fit.features(parts.test)
 
 
 def features_of_finished(job: Job) -> dict[str, tuple[Array, Array]]:
-    """Those of a finished job, by the name of the weights, from its stored networks.
-
-    Nothing is trained, and first weights that were downloaded then are not needed now.
-    """
+    """Features of a finished job, by the name of the checkpoint, from its stored networks."""
     plain = job.member.model_copy(update={"pretrained": False, "weights": None})
     fit = Fit.start(
         plain,

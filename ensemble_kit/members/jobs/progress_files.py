@@ -1,7 +1,4 @@
-"""Who is at a job, how far it has come, and why it failed.
-
-Knows nothing of training.
-"""
+"""Files about a running or failed job: its process, its progress, and the reason of a failure."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ PROGRESS, FAILED = "progress.json", "failed.json"
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Where a running job stands; times in seconds."""
+    """Progress of a running job; times in seconds."""
 
     pid: int
     host: str
@@ -38,21 +35,21 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Expected time to the end; None before this process has finished an epoch."""
+        """Expected remaining time; None before this process has finished an epoch."""
         done_here = self.epoch - self.first
         return None if not done_here else self.seconds / done_here * (self.epochs - self.epoch)
 
 
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold a job's folder for the length of a `with` block.
+    """Lock a job's folder inside a `with` block.
 
     Raises
     ------
     RunLockedError
-        Another process holds it; the message says which.
+        Another process holds the lock; the message names it.
     """
-    with held(folder, seconds=2):  # a look at the lock takes it for a moment
+    with held(folder, seconds=2):  # `is_held` takes the lock for a moment
         try:
             yield
         finally:
@@ -60,7 +57,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def note_progress(folder: Path, first: int, epoch: int, epochs: int, began: float) -> None:
-    """Write how far this process has come with the job that it holds."""
+    """Write the progress of this process in its job."""
     seconds = time.perf_counter() - began
     now = datetime.datetime.now(datetime.UTC)
     since = (now - datetime.timedelta(seconds=seconds)).isoformat(timespec="seconds")
@@ -74,7 +71,7 @@ def note_progress(folder: Path, first: int, epoch: int, epochs: int, began: floa
 
 
 def read_progress(folder: Path) -> Progress | None:
-    """What the last holder wrote, or None."""
+    """The progress that the last process wrote, or None."""
     try:
         values: dict[str, Any] = read_json(folder / PROGRESS)
         return Progress(**values)
@@ -91,14 +88,14 @@ def reason_of(error: Exception) -> str:
 
 
 def exit_code_of(error: Exception) -> int:
-    """The exit code of an error's class; an unexpected one fails its job alone."""
+    """The exit code of an error's class; that of a failed job for unexpected errors."""
     return error.exit_code if isinstance(error, EnsembleKitError) else JobsFailedError.exit_code
 
 
 def note_failure(folder: Path, why: Exception | str) -> None:
-    """Write why a job failed; of an error that nobody expected where it came from, too.
+    """Write why a job failed, with the traceback of an unexpected error.
 
-    A full disk takes no note of itself.
+    On a full disk nothing is written.
     """
     about = {"reason": why if isinstance(why, str) else reason_of(why)}
     if isinstance(why, Exception) and not isinstance(why, EnsembleKitError):
@@ -108,10 +105,10 @@ def note_failure(folder: Path, why: Exception | str) -> None:
 
 
 def is_noted(folder: Path) -> bool:
-    """Whether a failure is noted; a job that begins takes away the note of its last try."""
+    """Whether a failure is recorded; a starting job removes the record of an earlier failure."""
     return (folder / FAILED).is_file()
 
 
 def forget_failure(folder: Path) -> None:
-    """Take away the note of a failure: the job is tried again."""
+    """Remove the record of a failure, before the job is run again."""
     (folder / FAILED).unlink(missing_ok=True)

@@ -1,7 +1,4 @@
-"""A job's training states: one after each epoch, two generations kept, each beside its record.
-
-Knows bytes and digests; does not train. Nothing read here can run code.
-"""
+"""The training states of a job: the last two epochs, each with a record. No code in them is run."""
 
 from __future__ import annotations
 
@@ -21,10 +18,10 @@ MadeOf = Mapping[str, Any]
 
 
 def save_resume(folder: Path, state: State, made_of: MadeOf) -> None:
-    """Store a training state after an epoch, and keep the one before it.
+    """Store a training state after an epoch; the state of the epoch before it stays too.
 
-    `made_of` is everything that decides how the training goes on. The record of each generation
-    holds it, and the digest of the state's bytes, so that a damaged one is noticed.
+    `made_of` holds all settings that decide how training continues. The record of each state
+    stores it, with the digest of the state, so that damage is detected.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -43,7 +40,7 @@ def save_resume(folder: Path, state: State, made_of: MadeOf) -> None:
 
 
 def load_resume(folder: Path, made_of: MadeOf, notice: Callable[[str], None]) -> State | None:
-    """The newest whole state of this very job, or None; damaged ones are named, and what is done."""
+    """The newest intact state of this job, or None; a notice names damaged states."""
     damaged: list[str] = []
     for number in _generations(folder):
         path = _generation(folder, number)
@@ -55,22 +52,22 @@ def load_resume(folder: Path, made_of: MadeOf, notice: Callable[[str], None]) ->
             damaged.append(f"'{path}'")
             continue
         if damaged:
-            notice(f"{_are_damaged(damaged)}: going on from the one before it.")
+            notice(f"{_are_damaged(damaged)}. Training resumes from the checkpoint before it.")
         state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return state
     if damaged:
-        notice(f"{_are_damaged(damaged)}, and no whole one is left: starting anew at epoch 1.")
+        notice(f"{_are_damaged(damaged)}, and no other is left. Training starts again at epoch 1.")
     return None
 
 
 def newest_record(folder: Path) -> dict[str, Any] | None:
-    """The record of the newest state that has a whole one: its `made_of` and `epoch`."""
+    """The newest intact record of a state: its `made_of` and `epoch`."""
     records = (_known(_record_of(_generation(folder, n))) for n in _generations(folder))
     return next((record for record in records if record is not None), None)
 
 
 def is_made_of(kept: MadeOf | str | None, made_of: MadeOf) -> bool:
-    """Whether what a record says is this; those of the first versions hold a digest, which is not."""
+    """Whether a record has these settings; False for a digest, as in records of the first versions."""
     return not isinstance(kept, str) and digest_json(kept) == digest_json(made_of)
 
 

@@ -1,6 +1,6 @@
-"""A job is run: a network is trained, its kept fold and the test rows are predicted and stored.
+"""Run a job: train a network, predict the held-out fold and the test rows, store the results.
 
-Goes on where a cut-off job stood. Does not choose jobs, order them or combine anything.
+An interrupted job resumes after its last finished epoch.
 """
 
 from __future__ import annotations
@@ -51,17 +51,16 @@ from ensemble_kit.run import versions
 
 
 def run_job(job: Job, listener: Listener = ignore_event) -> None:
-    """Train one member on one fold, predict its kept fold and the test rows, and store all of it.
+    """Train one member on one fold, predict its held-out fold and the test rows, and store the results.
 
-    A job that was cut off goes on after its last finished epoch; on the CPU the result is the one
-    of an uninterrupted job, bit for bit.
+    On the CPU, the results of a resumed job and of an uninterrupted one are the same, bit for bit.
 
     Raises
     ------
     RunLockedError
-        Another process is at this very job.
+        Another process runs this job.
     JobsFailedError, EnvironmentFault
-        The job cannot end well; the message says why.
+        The job failed; the message says why.
     """
     with as_machine_fault(job.folder / "fold.json"), claimed(job.folder), threads_given_back():
         if job.finished():
@@ -131,12 +130,12 @@ def _run_locked(job: Job, listener: Listener) -> None:
 
 
 def _history(training: Training, parts: Parts) -> list[dict[str, Any]]:
-    """The epochs so far, each with the name of the rows that its validation figures are of."""
+    """The epochs so far, each with the name of the rows of its validation metrics."""
     return [{**row, "val_on": parts.validation_name} for row in training.history]
 
 
 def _earlier(state: State | None, notices: list[str]) -> float:
-    """The seconds that earlier processes took up to this state; their notices come first in `notices`."""
+    """Seconds of earlier processes up to this state; their notices are prepended to `notices`."""
     if state is None:
         return 0.0
     notices[:0] = state.get("said", [])
@@ -174,7 +173,7 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, notices: list[str])
 def _record(
     job: Job, fit: Fit, parts: Parts, seconds: float, predicting: float, notices: list[str]
 ) -> dict[str, Any]:
-    """What `fold.json` says beside the digests."""
+    """The content of `fold.json` except the digests."""
     return {
         "member": job.member.name,
         "fold": job.fold,
@@ -205,7 +204,7 @@ def caveats_of(job: Job, parts: Parts) -> list[str]:
     caveats = [*_inherited(job), *_lacking(parts)]
     if member.recipe.select_on == "held-out-fold":
         caveats.append(
-            "its epoch was chosen on the very fold whose logits are kept, so its out-of-fold metrics are optimistic."
+            "its epoch was chosen on the held-out fold, so its out-of-fold metrics are optimistic."
         )
     if member.tuned:
         caveats.append(
@@ -219,7 +218,7 @@ def _inherited(job: Job) -> list[str]:
 
 
 def _lacking(parts: Parts) -> list[str]:
-    return [f"its epoch is chosen on rows that hold {what}." for what in parts.lacks]
+    return [f"its epoch is chosen on validation rows with {what}." for what in parts.lacks]
 
 
 def _write_network(job: Job, fit: Fit, folder: Path) -> None:

@@ -1,7 +1,4 @@
-"""Where a run stands: each (member, fold) done, running, failed, damaged or waiting.
-
-Reads files only; starts nothing and imports no torch.
-"""
+"""The state of a run's jobs: done, running, failed, damaged or waiting. Does not import torch."""
 
 from __future__ import annotations
 
@@ -18,21 +15,19 @@ from ensemble_kit.run import Run
 from ensemble_kit.run.lock import is_held
 
 SPEC, RECORD = "member.json", "fold.json"
-# No JSON, or not what was written.
+# Errors of files that are not JSON or were changed.
 UNREADABLE = (DataError, IntegrityError, KeyError, TypeError, ValueError)
-DELETE_SPEC = "Delete that file and run the same train-members command again, which writes it"
-DAMAGED = (
-    "'{}' is damaged: delete the folder '{}' and run train-members again, which trains it anew"
-)
-PASSED_OVER = "{} is damaged: train-members goes on from the state before it, or from the start"
+DELETE_SPEC = "Delete that file and run the same train-members command, which writes it again"
+DAMAGED = "'{}' is damaged: delete the folder '{}' and run train-members to train this fold again"
+PASSED_OVER = "{} is damaged: train-members resumes from the state before it, or from the start"
 
 
 @dataclasses.dataclass(frozen=True)
 class JobStatus:
     """One job: `state` is done, running, failed, damaged or waiting; times in seconds.
 
-    `fold` is a pair such as "0-2" for the jobs of `--nested`. A damaged job says in `reason` which
-    file of it cannot be read, and what to do.
+    `fold` is a pair such as "0-2" for the jobs of `--nested`. The `reason` of a damaged job names
+    the damaged file and what to do.
     """
 
     member: str
@@ -48,7 +43,7 @@ class JobStatus:
 
 
 def run_status(run: Run) -> list[JobStatus]:
-    """All jobs of a run, in the order in which members were asked for; none of an imported run."""
+    """All jobs of a run, in the order of the requested members; empty for an imported run."""
     if run.is_imported:
         return []
     n_splits = int(run.record["folds"]["n_splits"])
@@ -60,7 +55,7 @@ def run_status(run: Run) -> list[JobStatus]:
 
 
 def planned_pairs(run: Run, member: str, n_splits: int) -> list[str]:
-    """The pairs of folds that a member is trained without, where `--nested` was asked for."""
+    """The pairs of folds that a member is trained without; empty without `--nested`."""
     try:
         nested = read_spec(run, member).get("nested", False)
     except UNREADABLE:
@@ -69,12 +64,12 @@ def planned_pairs(run: Run, member: str, n_splits: int) -> list[str]:
 
 
 def read_spec(run: Run, member: str) -> dict[str, Any]:
-    """A member's `member.json`; empty where there is none.
+    """A member's `member.json`; empty if there is none.
 
     Raises
     ------
     IntegrityError
-        It is damaged, or was changed since it was written.
+        The file is damaged, or was changed after it was written.
     """
     path = run.member_dir(member) / SPEC
     return read_checked(path, advice=DELETE_SPEC) if path.is_file() else {}
@@ -104,7 +99,7 @@ def _job_status(run: Run, member: str, fold: LeftOut) -> JobStatus:
 
 
 def _seconds(folder: Path) -> float | None:
-    """How long a finished job took; None where its record cannot be read."""
+    """Seconds that a finished job took; None if its record cannot be read."""
     try:
         return float(read_checked(folder / RECORD, advice="")["seconds"])
     except UNREADABLE:
@@ -112,23 +107,23 @@ def _seconds(folder: Path) -> float | None:
 
 
 def _stored_epoch(folder: Path) -> tuple[int | None, str]:
-    """The epoch that a job goes on from, and which of its training states cannot be read."""
+    """The epoch that a job resumes from, and a message about damaged training states."""
     epochs, damaged = [], []
     for path in sorted(folder.glob("resume-*.json")):
         try:
             epochs.append(int(read_checked(path, advice="")["epoch"]))
         except UNREADABLE:
-            if path.is_file():  # a job that begins now may have dropped it
+            if path.is_file():  # a job that begins now may have removed it
                 damaged.append(f"'{path}'")
     return max(epochs, default=None), PASSED_OVER.format(first_few(damaged)) if damaged else ""
 
 
 def _reason(folder: Path) -> str:
-    """Why a job failed; empty where it did not."""
+    """Why a job failed; empty if it did not fail."""
     path = folder / FAILED
     if not path.is_file():
         return ""
     try:
         return str(read_json(path)["reason"])
     except UNREADABLE:
-        return f"it failed, and '{path}', which says why, is damaged"
+        return f"it failed, and the file with the reason is damaged: '{path}'"

@@ -1,7 +1,4 @@
-"""Training curves for the tools that people watch them in: TensorBoard, and MLflow as an extra.
-
-Watchers like any other: they get events and write them down.
-"""
+"""Listeners that write training curves for TensorBoard, and for MLflow (an optional package)."""
 
 from __future__ import annotations
 
@@ -55,11 +52,10 @@ NO_MLFLOW = (
 
 
 class TensorBoard:
-    """Writes `<folder>/<member>-fold-<k>/`: one curve per metric and epoch. Used as a context.
+    """Write `<folder>/<member>-fold-<k>/`: one curve per metric. Used as a context manager.
 
-    A job that starts again or resumes removes the curve of the same epochs from an earlier
-    training. After the first file that cannot be written, one notice is sent and no more curves
-    are written; training goes on.
+    A job that resumes or starts again replaces its later epochs in an earlier curve. If a file
+    cannot be written, one notice is sent, no more curves are written, and training continues.
 
     Parameters
     ----------
@@ -96,7 +92,7 @@ class TensorBoard:
             folder = self._folder / f"{event.member}-fold-{event.fold}"
             self._curves[key] = _event_file(folder)
             _append(self._curves[key], file_version="brain.Event:2")
-            # Removes what an earlier training wrote of this epoch and those after it.
+            # Removes this epoch and later ones of an earlier training.
             _append(self._curves[key], event.epoch, session_log={"status": 1})
         values = dataclasses.asdict(event)
         points = [{"tag": name, "simple_value": values[name]} for name in SCALARS]
@@ -124,16 +120,16 @@ def _append(file: BinaryIO, step: int = 0, **content: Any) -> None:
 
 def _close(file: BinaryIO | None) -> None:
     if file is not None:
-        # What a full disk did not take stays in the buffer, and cannot be written now either.
+        # On a full disk the rest of the buffer cannot be written.
         with contextlib.suppress(OSError):
             file.close()
 
 
 class MLflow:
-    """Logs each job's curves as a run of an MLflow experiment. Used as a context.
+    """Log each job's curves as a run of an MLflow experiment. Used as a context manager.
 
-    After the first metric that MLflow does not take, one notice is sent and no more metrics are
-    logged; training goes on.
+    If MLflow does not accept a metric, one notice is sent, no more metrics are logged, and
+    training continues.
 
     Parameters
     ----------
@@ -146,13 +142,13 @@ class MLflow:
     Raises
     ------
     EnvironmentFault
-        MLflow is not installed, or does not answer.
+        MLflow is not installed, or its server cannot be reached.
     """
 
     def __init__(
         self, experiment: str, tracking_uri: str | None = None, listener: Listener = ignore_event
     ) -> None:
-        # Read when MLflow is imported: it would look up its maker's host, even for a local folder.
+        # Must be set before the import: MLflow contacts its maker's host, even for a local folder.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         try:
             from mlflow.exceptions import MlflowException

@@ -1,7 +1,4 @@
-"""Building a member's network with its first weights: published, from a checkpoint, or random.
-
-Does not train; architectures of our own are in `small_networks` and `dense_networks`.
-"""
+"""Building a member's network with its initial weights: published, from a checkpoint, or random."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import ensemble_kit.members.architectures.dense_cnn  # noqa: F401  (registers ours with timm)
+import ensemble_kit.members.architectures.dense_cnn  # noqa: F401  (registers networks with timm)
 from ensemble_kit.errors import DataError
 from ensemble_kit.members.architectures.timm_factory import created
 from ensemble_kit.members.member import Member
@@ -22,19 +19,17 @@ from ensemble_kit.members.registry import FIXED_SIZE, timm_name, unfit
 def build_network(
     member: Member, n_classes: int, *, image_size: int, in_channels: int = 3
 ) -> nn.Module:
-    """The member's network with a head of `n_classes`, its first weights in place.
+    """The member's network with a head for `n_classes` and its initial weights.
 
-    The head is new, but where a checkpoint has one of the same shape.
-
-    The caller seeds torch: what is not loaded is drawn from its current generator. Pretrained
-    stems are adapted to other channel counts than 3 as timm does.
+    The head is random, unless a checkpoint has a head of the same shape. Random weights come from
+    torch's current generator: the caller seeds it. timm adapts pretrained stems to `in_channels`.
 
     Raises
     ------
     DataError
         An unknown network, or a checkpoint that does not fit it.
     EnvironmentFault
-        Pretrained weights are asked for and cannot be had.
+        The pretrained weights are not available.
     """
     name = timm_name(member.network)
     settings: dict[str, Any] = {
@@ -85,14 +80,14 @@ def _with_head(member: Member, name: str, published: bool, settings: dict[str, A
         backbone = _created(member.model_copy(update={"head": ()}), name, True, settings)
         own = made.body.state_dict()
         made.body.load_state_dict({k: v for k, v in backbone.state_dict().items() if k in own})
-    # Inputs are normalised as the backbone's weights want them.
+    # Inputs are normalised as in the backbone's pretraining.
     for key in ("mean", "std", "interpolation"):
         made.pretrained_cfg[key] = backbone.pretrained_cfg[key]
     return made
 
 
 def head_modules(model: nn.Module) -> list[str]:
-    """Names of the modules that are the classifier; networks that were distilled have two."""
+    """Names of the modules that are the classifier; distilled networks have two."""
     found = model.get_classifier()  # type: ignore[operator]
     heads = found if isinstance(found, tuple) else (found,)
     return [name for name, module in model.named_modules() if any(module is h for h in heads)]
@@ -105,15 +100,14 @@ def head_parameters(model: nn.Module) -> list[str]:
 
 
 def pooled_features(model: nn.Module, images: Tensor) -> Tensor:
-    """What the classifier sees of some images, shape (n, n_features).
+    """The input of the classifier (`get_classifier()`), shape (n, n_features).
 
-    The network's `get_classifier()` stands right behind it; a head of our own (`Member.head`) is
-    that classifier.
+    The dense layers of `Member.head` belong to the classifier.
 
     Raises
     ------
     DataError
-        The network has no such point.
+        The network has no pooled features.
     """
     return _head(model, images)[0]
 
@@ -126,7 +120,7 @@ def logits_and_features(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def _head(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Pooled features, and what they were pooled from."""
+    """Pooled features, and the feature maps before pooling."""
     network: Any = model
     try:
         unpooled: Tensor = network.forward_features(images)

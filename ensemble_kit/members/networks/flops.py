@@ -1,7 +1,4 @@
-"""What a member costs: its very network, head and all, over images as it sees them.
-
-Counts on networks without memory; times nothing.
-"""
+"""Parameters and FLOPs of a member's network, counted without memory for its weights."""
 
 from __future__ import annotations
 
@@ -19,12 +16,12 @@ from ensemble_kit.members.registry import Cost, cost, counted
 
 
 def member_cost(member: Member, n_classes: int, shape: tuple[int, int, int]) -> Cost:
-    """Parameters, and what one forward pass over one image takes.
+    """Parameters, and the cost of one forward pass over one image.
 
     Parameters
     ----------
     shape : (int, int, int)
-        Height, width and channels of the image, as the network sees it.
+        Height, width and channels of the network's input.
     """
     height, width, channels = shape
     if height == width and not member.head:
@@ -33,7 +30,7 @@ def member_cost(member: Member, n_classes: int, shape: tuple[int, int, int]) -> 
 
 
 def network_on_meta(member: Member, n_classes: int, in_channels: int) -> nn.Module:
-    """The member's network in evaluation mode, without memory and without its weights."""
+    """The member's network in evaluation mode on the meta device, without weights."""
     regularize = member.recipe.regularize
     alike = Member(
         member.network,
@@ -49,7 +46,7 @@ def network_on_meta(member: Member, n_classes: int, in_channels: int) -> nn.Modu
 @functools.lru_cache(maxsize=256)
 def _built(member: Member, n_classes: int, in_channels: int) -> nn.Module:
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), torch.device("meta"):
-        # A size too small for a network leaves it layers of no weights; whoever runs it refuses it.
+        # A size too small for the network gives empty layers; `refuse_size` reports it.
         warnings.filterwarnings("ignore", "Initializing zero-element tensors")
         model = build_network(
             member, n_classes, image_size=member.input_size, in_channels=in_channels

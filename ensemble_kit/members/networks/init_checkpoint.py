@@ -1,8 +1,7 @@
-"""First weights from a file: which of its tensors a network takes, its stem adapted where it must be.
+"""Initial checkpoints: find the tensors of a network in a file.
 
-Builds no network and loads nothing into one. Files of other tools keep a network under keys and
-prefixes of their own (`state_dict`, `model.`, `module.encoder_q.`): the place and the prefix are
-found by the names of the network's own tensors.
+Other tools store a network under various keys and prefixes (`state_dict`, `model.`,
+`module.encoder_q.`). Key and prefix are found by the names of the network's tensors.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.members.architectures.dense_cnn import WithHead
 from ensemble_kit.members.networks.weight_file import WeightFile, read_weights
 
-# How many batches a normalisation has seen: older and exported files leave it out.
+# Older and exported files lack the batch counter of batch normalisation.
 COUNTER = "num_batches_tracked"
-# Classifiers of middle layers, which only a network's first training used; timm leaves them out.
+# Auxiliary classifiers, used for pretraining only; timm leaves them out.
 AUXILIARY = ("aux1", "aux2", "AuxLogits")
-# Of several networks in a file that fit, averaged ones come first and momentum encoders last.
+# If several networks in a file fit: averaged ones come first and momentum encoders last.
 _AVERAGED = frozenset(("ema", "teacher", "swa", "averaged"))
 _MOMENTUM = frozenset(("k", "key", "momentum", "target"))
 _TRIED = 20
@@ -34,14 +33,14 @@ _TRIED = 20
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FirstWeights:
-    """The tensors of a file that a network takes.
+    """The tensors of a file that fit a network.
 
     Parameters
     ----------
     tensors : mapping of str to Tensor
-        By the network's own names.
+        Tensors by the network's names.
     note : str
-        Which of several networks in the file was taken; empty where there is one.
+        Names the network that was used, if the file holds several; else empty.
     """
 
     tensors: Mapping[str, Tensor]
@@ -50,7 +49,7 @@ class FirstWeights:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Candidate:
-    """Tensors of one place in the file whose names begin with one prefix, by the network's names."""
+    """The tensors under one key of the file with one prefix, by the network's names."""
 
     place: str
     prefix: str
@@ -65,28 +64,29 @@ class _Candidate:
 
     @property
     def called(self) -> str:
-        """What a user can look for in the file."""
+        """The key and prefix, as a user finds them in the file."""
         return f"'{'.'.join(part for part in (self.place, self.prefix) if part).rstrip('.')}'"
 
 
 def weights_for(model: nn.Module, path: Path, head: Iterable[str]) -> FirstWeights:
-    """The tensors of a checkpoint that fit `model`; its head may be another one.
+    """The tensors of a checkpoint that fit `model`; its classifier may differ.
 
-    They may stand under any key of the file, and their names may have any prefix. Where several
-    networks in a file fit, averaged weights (EMA, teacher) come first, then others in the file's
-    order, then momentum encoders (`encoder_k`). A file of the plain network fits its body where it
-    has a head of our own. A stem for three channels is adapted to another number as timm does.
+    They may be under any key of the file, with any prefix. If several networks fit, averaged
+    weights (EMA, teacher) come first, then others in the file's order, then momentum encoders
+    (`encoder_k`). A checkpoint of the plain network fits the backbone of a network with
+    `Member.head`. timm adapts a stem for three channels to another number of channels.
 
     Parameters
     ----------
+    model : torch.nn.Module
+    path : Path
     head : iterable of str
         Names of the modules that are the classifier.
 
     Raises
     ------
     DataError
-        The file is no checkpoint, one of another architecture, or one with numbers that are not
-        finite.
+        The file is no checkpoint, has another architecture, or holds values that are not finite.
     """
     file = read_weights(path)
     own = model.state_dict()
@@ -133,7 +133,7 @@ def _ends(name: str, depth: int) -> Iterator[str]:
 def _misfit(
     tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], heads: Collection[str]
 ) -> str:
-    """What keeps tensors from being those of the network; empty where nothing does."""
+    """Why the tensors do not fit the network; empty if they fit."""
     fitting = _fitting(tensors, own)
     lacking = [k for k in own if k not in fitting and not _is_free(k, heads)]
     if lacking:
@@ -143,7 +143,7 @@ def _misfit(
             for k in lacking
         )
         return f"lacks or reshapes {len(lacking)} of {len(own)} tensors: {first_few(shapes, 3)}"
-    # What is no float is a counter or an index, never a weight.
+    # Integer tensors are counters or indices, not weights.
     left = [
         k
         for k, v in tensors.items()
@@ -158,14 +158,14 @@ def _misfit(
 
 
 def _classifiers(network: nn.Module | None, prefix: str = "") -> list[str]:
-    """Where timm says that a network's own classifiers stand, and where auxiliary ones would."""
+    """Names of a network's classifiers according to timm, and of auxiliary ones."""
     declared: Any = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
     names = (declared,) if isinstance(declared, str) else declared
     return [prefix + name for name in (*names, *AUXILIARY)]
 
 
 def _is_free(name: str, heads: Collection[str]) -> bool:
-    """Whether a tensor may be another one, or none: a counter's, or one of the classifiers'."""
+    """Whether a tensor may differ or be missing: a batch counter, or part of a classifier."""
     return name.endswith(COUNTER) or any(name.startswith(f"{h}.") for h in heads)
 
 
@@ -182,16 +182,15 @@ def _note(path: Path, fit: list[_Candidate]) -> str:
         return ""
     others = first_few((c.called for c in fit[1:]), 3)
     return (
-        f"'{path}' holds {len(fit)} networks that fit. The first weights are those of "
-        f"{fit[0].called}, not of {others}: averaged weights (EMA, teacher) come first, momentum "
-        "encoders last, others in the order of the file."
+        f"'{path}' holds {len(fit)} networks that fit. {fit[0].called} is used, not {others}. "
+        "Averaged weights (EMA, teacher) are preferred; momentum encoders come last."
     )
 
 
 def _fitting(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the network's names and shapes; others are looked at no further.
+    """The tensors with the network's names and shapes.
 
-    A file of a few bytes may hold tensors that claim any size.
+    Others are not read: a small file may declare tensors of any size.
     """
     adapted = {k: _adapted(v, own[k].shape) for k, v in state.items() if k in own and _is_plain(v)}
     return {k: v for k, v in adapted.items() if v.shape == own[k].shape}
@@ -202,7 +201,7 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def _adapted(weight: Tensor, shape: torch.Size) -> Tensor:
-    """A stem's kernels for as many channels as `shape` has; anything else as it is."""
+    """A stem's kernels adapted to the number of channels in `shape`; other weights unchanged."""
     kernels = weight.ndim == len(shape) == 4
     if kernels and weight.shape == (shape[0], 3, *shape[2:]) and shape[1] != 3:
         return adapt_input_conv(shape[1], weight)  # type: ignore[no-any-return]
@@ -222,6 +221,6 @@ def _finite(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    # Floats of 8 bits know no test of their own.
+    # `isfinite` does not support 8-bit floats.
     small = tensor.is_floating_point() and tensor.element_size() == 1
     return bool(torch.isfinite(tensor.float() if small else tensor).all())

@@ -1,7 +1,4 @@
-"""Published weights: whether they are here, and a clear word at once where they cannot be had.
-
-Asks the cache first and the network only then, before any training begins.
-"""
+"""Published weights: checks before training that they are in the cache or can be downloaded."""
 
 from __future__ import annotations
 
@@ -21,12 +18,12 @@ from ensemble_kit.members.registry import timm_name
 
 
 def require_files(members: Sequence[Member]) -> None:
-    """Check that every checkpoint that a member starts from is there.
+    """Check that the initial checkpoint of every member exists.
 
     Raises
     ------
     EnvironmentFault
-        One is missing.
+        A checkpoint is missing.
     """
     absent = sorted({str(m.weights) for m in members if m.weights and not m.weights.is_file()})
     if absent:
@@ -38,14 +35,14 @@ def require_files(members: Sequence[Member]) -> None:
 
 
 def require_init_checkpoints(members: Sequence[Member]) -> None:
-    """Check that every member's first weights can be had.
+    """Check that the initial weights of every member are available.
 
     Raises
     ------
     EnvironmentFault
         A checkpoint file is missing, or published weights are neither cached nor reachable.
     IntegrityError
-        Cached weights are not the bytes that were downloaded.
+        Cached weights are damaged.
     """
     require_files(members)
     for network in sorted({m.network for m in members if m.starts_published}):
@@ -56,7 +53,7 @@ def require_init_checkpoints(members: Sequence[Member]) -> None:
 
 
 def no_weights(networks: Sequence[str], reason: str) -> EnvironmentFault:
-    """The error for published weights that cannot be had, with the ways out."""
+    """The error for published weights that are not available."""
     return EnvironmentFault(
         f"The pretrained weights of {first_few(networks)} are not in the cache, and {reason}",
         "members start from timm's pretrained weights by default",
@@ -74,7 +71,7 @@ def _wants_download(member: Member) -> bool:
 
 
 def _cached_file(network: str) -> Path | None:
-    """Where the hub's cache holds a network's published weights; None where it does not."""
+    """Path of a network's published weights in the hub's cache, or None."""
     from huggingface_hub import try_to_load_from_cache
 
     config = timm.get_pretrained_cfg(timm_name(network))
@@ -88,7 +85,7 @@ def _cached_file(network: str) -> Path | None:
 
 
 def _refuse_damaged(network: str, path: Path | None) -> None:
-    """Compare a cached file with its SHA-256, which the hub's cache gives as its name."""
+    """Compare a cached file with its SHA-256, which is its name in the hub's cache."""
     want = path.resolve().name if path else ""
     if path and re.fullmatch("[0-9a-f]{64}", want) and digest_file(path) != want:
         raise IntegrityError(

@@ -1,13 +1,12 @@
-"""Reads a file of weights: every mapping of names to tensors in it, by where it stands.
+"""Read a file of weights: every mapping of names to tensors, by its key in the file.
 
-Knows no network. Nothing in a file can run code; tensors are not looked at, only their names.
+No code from the file is run.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,24 +18,24 @@ from ensemble_kit.archives import check_unpacked
 from ensemble_kit.errors import DataError, EnsembleKitError, first_few
 
 _MAX_DEPTH = 4
-# A training's state of its optimizer has tensors under the network's names, which are no weights.
+# Optimizer states hold tensors under the network's names.
 _NO_WEIGHTS = "optim"
-# What torch.compile and sharded training put between the names of modules.
+# Name parts that torch.compile and sharded training insert.
 _WRAPPERS = frozenset(("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WeightFile:
-    """What a file of weights holds.
+    """The content of a file of weights.
 
     Parameters
     ----------
     path : Path
     places : mapping of str to mapping of str to Tensor
-        Tensors by name, by the keys that lead to them: "" for the file itself, `state_dict`,
+        Key in the file -> name -> tensor. "" is the top level; others are e.g. `state_dict` or
         `ema.model`.
     top : tuple of str
-        The keys of the file itself, where it has others than names of tensors.
+        The keys of the top level, except names of tensors.
     """
 
     path: Path
@@ -44,7 +43,7 @@ class WeightFile:
     top: tuple[str, ...]
 
     def described(self) -> str:
-        """What the file holds, for an error: its keys, and the first tensors of each place."""
+        """The keys of the file and the first tensors under each, for an error message."""
         described = [
             f"{len(tensors)} tensors{f' under {place!r}' if place else ''}: "
             + first_few((f"{k} {tuple(v.shape)}" for k, v in tensors.items()), 3)
@@ -55,18 +54,20 @@ class WeightFile:
 
 
 def read_weights(path: Path) -> WeightFile:
-    """The tensors of a `.safetensors` file, or of a `.pt`/`.pth`/`.ckpt` without code in it.
+    """The tensors of a `.safetensors` file, or of a `.pt`/`.pth`/`.ckpt` file without code.
 
     Raises
     ------
     DataError
-        It is no such file, or holds no tensor under a name.
+        The file has another format, or holds no named tensor.
     EnvironmentFault
-        It does not fit into the memory that is free.
+        The file does not fit into the free memory.
     """
     held = _loaded(path)
     if not isinstance(held, dict):
-        raise bad_weights(path, f"it holds a {type(held).__name__}, no mapping of names to tensors")
+        raise bad_weights(
+            path, f"it holds a {type(held).__name__}, not a mapping of names to tensors"
+        )
     places = dict(_places(held))
     top = () if list(places) == [""] else tuple(str(k) for k in held if k not in places.get("", ()))
     if not places:
@@ -88,7 +89,7 @@ def _places(held: Mapping[Any, Any], place: str = "") -> list[tuple[str, dict[st
 
 
 def _unwrapped(name: str) -> str:
-    first, *parts = name.split(".")  # at the beginning it is a prefix like any other
+    first, *parts = name.split(".")  # the first part is handled as a prefix
     return ".".join([first, *(part for part in parts if part not in _WRAPPERS)])
 
 
@@ -103,7 +104,7 @@ def _loaded(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (MemoryError, EnsembleKitError):
         raise
-    except Exception as error:  # torch says many things of what it cannot read
+    except Exception as error:  # torch raises many kinds of errors for unreadable files
         raise bad_weights(path, _what_it_is_not(path, error)) from error
 
 
@@ -116,20 +117,18 @@ def _what_it_is_not(path: Path, error: Exception) -> str:
     if isinstance(error, OSError):
         return (error.strerror or "cannot be read").lower()
     if path.suffix == ".safetensors":
-        return "it is no whole .safetensors file"
-    if isinstance(error, zipfile.BadZipFile):
-        return "it is no whole PyTorch file"
+        return "it is not a complete .safetensors file"
     begins = _begins(path)
     if isinstance(error, pickle.UnpicklingError) and (begins == b"PK" or begins[:1] == b"\x80"):
-        return "it holds Python objects, which could run code, and not tensors alone"
-    return "it is no whole PyTorch file"
+        return "it holds Python objects, which could run code, not only tensors"
+    return "it is not a complete PyTorch file"
 
 
 def bad_weights(path: Path, fault: str) -> DataError:
     """The error for a file from which no weights can be read."""
     return DataError(
         f"'{path}' holds no readable weights: {fault}",
-        "weights are a file of tensors: .safetensors, or .pt/.pth without code in it",
+        "weights are a file of tensors: .safetensors, or .pt/.pth without code",
         "Check the path, or save the network's state_dict() as .safetensors: "
         "safetensors.torch.save_file(network.state_dict(), 'weights.safetensors')",
     )

@@ -18,7 +18,7 @@ def guard(
     recipe: Recipe,
     chosen_epoch: int = -1,
 ) -> list[str]:
-    """Plain warnings about a finished training; an empty list if nothing stands out.
+    """Warnings about a finished training; empty if there is no problem.
 
     A best last epoch is a warning only if the learning rate stays up (schedules `constant`,
     `plateau`, `step`) and there are four epochs or more. Other schedules end near a rate of 0,
@@ -36,7 +36,7 @@ def guard(
     warnings = []
     n_present = len(np.unique(labels))
     selected = history[chosen_epoch]
-    # An epoch that an earlier version trained has no such column.
+    # Histories of earlier versions lack this column.
     if n_present > 1 and selected.get("val_predicted_classes") == 1:
         warnings.append(
             "The selected epoch predicts one class for every validation image, so its accuracy is "

@@ -1,7 +1,4 @@
-"""Fitting one network to given rows of tiles: what a job and a tuning trial share.
-
-Knows rows, not folds; writes nothing.
-"""
+"""Training of one network on given rows of tiles, for jobs and tuning trials."""
 
 from __future__ import annotations
 
@@ -42,14 +39,14 @@ from ensemble_kit.members.training.state import Plan, State, Training
 
 
 def ignore_text(text: str) -> None:
-    """Where notices go that nobody asked for."""
+    """A function that ignores notices."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
-    """Positions in the tiles and labels: those for training, and those for the validation of each epoch.
+    """Positions in the tiles, and labels, of the training and validation rows.
 
-    `train_soft`, shape (n_train, n_classes), are probabilities to learn in place of `train_labels`.
+    `train_soft`, shape (n_train, n_classes): class probabilities that replace `train_labels`.
     """
 
     train: npt.NDArray[np.int64]
@@ -61,15 +58,15 @@ class Rows:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fit:
-    """A network on its device, with what its inputs are normalised by.
+    """A network on its device, with the statistics that normalise its inputs.
 
     Parameters
     ----------
     model : torch.nn.Module
     training : Training
-        The loop's state; after `run` the model holds the chosen weights.
+        State of the training loop; after `run` the model has the selected weights.
     mean, std : tuple of float
-        Per channel, of pixels scaled to [0, 1] or in the member's colour space.
+        Per channel, for pixels scaled to [0, 1] or in the member's colour space.
     """
 
     member: Member
@@ -97,9 +94,9 @@ class Fit:
         eval_tiles: Tiles | None = None,
         state: State | None = None,
     ) -> Fit:
-        """A network with its first weights drawn from `seed`, or going on from `state`.
+        """A network with initial weights drawn from `seed`, or resumed from `state`.
 
-        `eval_tiles` are the same images at the size that predictions are made at.
+        `eval_tiles` are the same images at the size for predictions.
         """
         channels = color_channels(member.color, tiles.pixels.shape[-1])
         with seeded(seed, "weights", device=device):
@@ -153,7 +150,7 @@ class Fit:
             device=self.device,
             seed=self.seed,
             name_of=lambda row: str(self.tiles.sample_ids[rows.train[row]]),
-            soft=None if rows.train_soft is None else _sent(rows.train_soft, self.device),
+            soft=None if rows.train_soft is None else _soft_labels(rows.train_soft, self.device),
         )
         on_gpu = self.device.type == "cuda"
         with tensor_float32(on_gpu):
@@ -170,23 +167,23 @@ class Fit:
             )
 
     def _frozen_backbone(self, rows: Rows) -> FrozenBackbone:
-        """The body's output for all rows, each seen once, in the precision of the training."""
+        """The backbone's output for all rows, in the precision of the training."""
         few = rows.validation[:4]
         refuse_other_tails(
-            self.model, self._seen(few, self.eval_tiles, FULL), self.logits(few, tta="none")
+            self.model, self._features(few, self.eval_tiles, FULL), self.logits(few, tta="none")
         )
         once, place = np.unique(rows.train, return_inverse=True)
         return FrozenBackbone(
-            torch.from_numpy(self._seen(once, self.tiles)[place]).to(self.device),
-            torch.from_numpy(self._seen(rows.validation, self.eval_tiles)).to(self.device),
+            torch.from_numpy(self._features(once, self.tiles)[place]).to(self.device),
+            torch.from_numpy(self._features(rows.validation, self.eval_tiles)).to(self.device),
             rows.validation_labels,
-            # A head of our own holds its dropout itself.
+            # The dense layers of `Member.head` have their own dropout.
             drop_rate=0.0 if self.member.head else self.member.drop_rate,
         )
 
     @contextlib.contextmanager
     def holding(self, name: str) -> Iterator[nn.Module]:
-        """The model with further weights of its training inside the block: a snapshot or an average."""
+        """The model with an extra checkpoint (snapshot or average) inside the block."""
         own = copy.deepcopy(self.model.state_dict())
         self.model.load_state_dict(self.training.extra_checkpoints[name])
         try:
@@ -195,7 +192,7 @@ class Fit:
             self.model.load_state_dict(own)
 
     def validation_logits(self, positions: npt.NDArray[np.int64], network: nn.Module) -> Array:
-        """Logits for the validation of an epoch: one view, in the precision of the training, never stored."""
+        """Logits for the validation of an epoch: one view, in the precision of the training."""
         return predict_logits(
             network,
             self.eval_tiles,
@@ -223,7 +220,7 @@ class Fit:
         )
 
     def input_config(self, crop: str) -> dict[str, Any]:
-        """timm's words for the input that predictions are made of; `crop` is how tiles were cut."""
+        """timm's description of the input for predictions; `crop` is timm's `crop_mode`."""
         height, width = self.eval_tiles.pixels.shape[1:3]
         return {
             "input_size": (len(self.mean), height, width),
@@ -236,9 +233,10 @@ class Fit:
 
     def features(self, positions: npt.NDArray[np.int64]) -> Array:
         """Pooled features of the tiles at `positions`: float32, shape (n, n_features)."""
-        return self._seen(positions, self.eval_tiles, FULL, tta=self.member.recipe.regularize.tta)
+        tta = self.member.recipe.regularize.tta
+        return self._features(positions, self.eval_tiles, FULL, tta=tta)
 
-    def _seen(
+    def _features(
         self,
         positions: npt.NDArray[np.int64],
         tiles: Tiles,
@@ -258,12 +256,12 @@ class Fit:
         )
 
 
-def _sent(soft: Array, device: torch.device) -> torch.Tensor:
+def _soft_labels(soft: Array, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.asarray(soft, dtype=np.float32)).to(device)
 
 
 def _per_channel(values: Any, n_channels: int) -> tuple[float, ...]:
-    # Networks state three; a joined pair of images has the same statistics twice.
+    # Networks have three values; a joined pair of images uses them twice.
     given = tuple(float(v) for v in values)
     return (
         given

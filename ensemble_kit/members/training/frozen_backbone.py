@@ -1,7 +1,4 @@
-"""The head-only phase over a body that stands still: its output computed once, the head trained on it.
-
-Takes no step; knows rows as positions alone.
-"""
+"""Training of the head on cached features: the output of a frozen backbone, computed once."""
 
 from __future__ import annotations
 
@@ -24,16 +21,16 @@ from ensemble_kit.members.training.predict import validation_metrics
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrozenBackbone:
-    """What a body says of the images, each seen once, without augmentation, in evaluation mode.
+    """The backbone's output for each image, in evaluation mode, without augmentation.
 
     Parameters
     ----------
     train : Tensor, shape (n_train, n_features)
         On the device; rows as in the batches' `rows`.
-    validation : Tensor, shape (n_watched, n_features)
-    validation_labels : array of int, shape (n_watched,)
+    validation : Tensor, shape (n_validation, n_features)
+    validation_labels : array of int, shape (n_validation,)
     drop_rate : float
-        Of the dropout between pooling and classifier.
+        Dropout rate between pooling and classifier.
     """
 
     train: Tensor
@@ -42,7 +39,7 @@ class FrozenBackbone:
     drop_rate: float
 
     def head_of(self, model: nn.Module) -> nn.Module:
-        """What is trained: the model's own classifier behind its dropout."""
+        """The part that is trained: dropout and the model's classifier."""
         return nn.Sequential(nn.Dropout(self.drop_rate), classifier_of(model)).train()
 
     def steps(self, batches: Batches, epoch: int) -> Iterator[Batch]:
@@ -53,19 +50,19 @@ class FrozenBackbone:
             yield self.train[rows], labels, rows
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Metrics of the validation rows by a network with this body."""
+        """Validation metrics of a network with this backbone."""
         with torch.inference_mode():
             logits = classifier_of(network).eval()(self.validation).float().cpu().numpy()
         return validation_metrics(logits, self.validation_labels)
 
 
 def refuse_other_tails(model: nn.Module, features: Array, logits: Array) -> None:
-    """Refuse a network that does more behind its pooled features than its classifier does.
+    """Refuse a network whose logits are not its classifier's output for its pooled features.
 
     Raises
     ------
     DataError
-        Its classifier's answers to `features` are not `logits`.
+        The classifier's output for `features` differs from `logits`.
     """
     with torch.inference_mode(), tensor_float32(False):
         given = torch.from_numpy(features).to(next(model.parameters()).device)
@@ -75,12 +72,12 @@ def refuse_other_tails(model: nn.Module, features: Array, logits: Array) -> None
 
 
 def classifier_of(model: Any) -> nn.Module:
-    """The one module whose answers to the pooled features are the logits.
+    """The module that computes the logits from the pooled features.
 
     Raises
     ------
     DataError
-        There are two: those of a network that was distilled, whose logits are their mean.
+        There are two classifiers, as in distilled networks; their mean is the logits.
     """
     found: nn.Module | tuple[nn.Module, ...] = model.get_classifier()
     if isinstance(found, tuple):

@@ -1,7 +1,4 @@
-"""The training loop of one network: visible, seeded per epoch, resumable after any of them.
-
-Knows nothing of folds and files: it gets batches and rows, and hands its state to a callback.
-"""
+"""The training loop of one network, seeded per epoch and resumable after any epoch."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ RATE_AFTER_NAN = 0.1
 
 
 class NotFiniteError(RuntimeError):
-    """A loss is no finite number; carries the step, or None where it is the validation's."""
+    """A loss is not finite; `step` is None for the validation loss."""
 
     def __init__(self, step: int | None, value: float) -> None:
         super().__init__(step, value)
@@ -48,19 +45,24 @@ def run_epochs(
     after_epoch: Callable[[Training], None],
     notice: Callable[[str], None],
 ) -> None:
-    """Train until the recipe's epochs are done or its patience is at an end.
+    """Train to the last epoch or to early stopping; the model then has the selected weights.
 
-    `validate(network)` gives at least `log_loss` and `accuracy` on the validation rows; `after_epoch`
-    may store `training.state()`; `freeze_backbone()` gives what the body says of the images, where the
-    recipe has the head trained on that. On return the model holds the chosen weights.
+    Parameters
+    ----------
+    validate : callable
+        Returns at least `log_loss` and `accuracy` of a network on the validation rows.
+    freeze_backbone : callable
+        Returns the cached features, for recipes with `cache_features`.
+    after_epoch : callable
+        Called after each epoch; may store `training.state()`.
 
     Raises
     ------
     JobsFailedError
-        A loss, of a step or of the validation rows, was not finite twice; once is rolled back with a
-        lower rate.
+        A training or validation loss was not finite for the second time. The first time, the epoch
+        is repeated with a lower learning rate.
     EnvironmentFault
-        Not even the smallest parts of a batch fit into memory.
+        The smallest parts of a batch do not fit into memory.
     """
     recipe, backbone = plan.recipe, None
     while training.epoch < recipe.epochs and not _patience_is_over(training, recipe):
@@ -74,7 +76,7 @@ def run_epochs(
             trained_in = time.perf_counter() - began
             _average_epoch(training, batches, plan)
             validation = (backbone.validate if backbone else validate)(training.evaluated)
-            # The last step may have thrown the weights far off, and no later one told of it.
+            # After a bad last step, only the validation loss shows that the weights diverged.
             if not math.isfinite(validation["log_loss"]):
                 raise NotFiniteError(None, validation["log_loss"])
         except NotFiniteError as error:
@@ -110,7 +112,7 @@ def _train_epoch(
     _set_mode(training.model, recipe, epoch)
     if training.micro_batches > 1:
         cap_parts(training, len(batches.steps(epoch)[0]), notice)
-    # Losses and hits stay on the device: the host waits once, at the end of the epoch.
+    # Losses and hits stay on the device, so that the host waits only once per epoch.
     of_steps, sizes = torch.zeros(2, steps, device=device), torch.zeros(steps)
     head = backbone.head_of(training.model) if backbone else None
     given = backbone.steps(batches, epoch) if backbone else batches.epoch(epoch)
@@ -124,7 +126,7 @@ def _train_epoch(
             images = images.contiguous(memory_format=torch.channels_last)
         loss, logits = take_step(training, images, target, plan, notice, head)
         of_steps[0, step], sizes[step] = loss, len(labels)
-        # Of a mixed image, or a soft label, the class that weighs more is the right one.
+        # For mixed images and soft labels, the class with the largest weight counts as correct.
         wanted = target if target.ndim == 1 else target.argmax(dim=1)
         of_steps[1, step] = (logits.argmax(dim=1) == wanted).sum()
         if recipe.regularize.ema_decay and training.averaged is not None:
@@ -148,26 +150,26 @@ def _set_mode(model: nn.Module, recipe: Recipe, epoch: int) -> None:
             continue
         if recipe.optim.freeze_batch_norm:
             module.eval().requires_grad_(False)
-        # Statistics are no parameters: they would follow the images though the body stands still.
+        # Statistics are no parameters: without `eval()` they would change in a frozen backbone.
         elif head_only and f"{name}.weight" not in head:
             module.eval()
 
 
 def _rate(training: Training, recipe: Recipe, step: int, steps: int) -> float:
-    """The recipe's rate in one step of the epoch that runs; each group scales it."""
+    """The learning rate in one step of the current epoch, before the scale of each group."""
     losses = [row["val_log_loss"] for row in training.history]
     rate = rate_at(training.epoch * steps + step, recipe, steps, losses)
     return rate * training.rate_factor
 
 
 def _average_epoch(training: Training, batches: Batches, plan: Plan) -> None:
-    """Take the epoch's weights into the average of the last ones, and give that its own statistics."""
+    """Add the epoch's weights to the average of the last ones, and renew its batch statistics."""
     recipe, average = plan.recipe, training.averaged
     first = recipe.epochs - recipe.regularize.average_last
     if average is None or not recipe.regularize.average_last or training.epoch < first:
         return
     average.update()
-    # A body that stands still has its statistics, and so has one whose normalisation is frozen.
+    # A frozen backbone or frozen normalisation already has its statistics.
     is_frozen = training.epoch < recipe.optim.head_only_epochs
     if not is_frozen and not recipe.optim.freeze_batch_norm:
         with torch.autocast(
@@ -177,10 +179,10 @@ def _average_epoch(training: Training, batches: Batches, plan: Plan) -> None:
 
 
 def _images(training: Training, batches: Batches) -> Iterator[Tensor]:
-    """The images of the epoch that ran, in the parts that they were trained in."""
+    """The images of the current epoch, in the same parts as in training."""
     for images, _, _ in batches.epoch(training.epoch):
         whole = images.contiguous(memory_format=torch.channels_last)
-        # At least two images each: it is batch normalisation that sees them.
+        # Batch normalisation needs at least two images in each part.
         yield from whole.tensor_split(min(training.micro_batches, max(len(whole) // 2, 1)))
 
 
@@ -191,8 +193,8 @@ def _warn_if_nothing_is_averaged(
     if last and epoch < recipe.epochs - last:
         notice(
             f"Nothing was averaged: the weights are those of epoch {epoch + 1}, and average_last = "
-            f"{last} begins in epoch {recipe.epochs - last + 1} of {recipe.epochs}. For an average "
-            "whatever epoch is chosen, use ema_decay."
+            f"{last} begins in epoch {recipe.epochs - last + 1} of {recipe.epochs}. Use ema_decay "
+            "for an average at any epoch."
         )
 
 
@@ -214,8 +216,8 @@ def _roll_back(
     training.restore(before)
     training.rate_factor = RATE_AFTER_NAN
     notice(
-        f"{what[0].upper()}{what[1:]}: rolled back to the epoch before, going on at "
-        f"{RATE_AFTER_NAN:g} times the rate."
+        f"{what[0].upper()}{what[1:]}: rolled back to the epoch before. Training continues with "
+        f"{RATE_AFTER_NAN:g} times the learning rate."
     )
 
 
@@ -237,7 +239,7 @@ def _note_best(training: Training, recipe: Recipe, validation: dict[str, float])
 
 
 def _store_extra_checkpoint(training: Training, recipe: Recipe) -> None:
-    """Keep what becomes a member of its own: snapshots, and the average of the chosen epoch."""
+    """Store the weights of separate members: snapshots, and the average at the selected epoch."""
     for k, epochs in enumerate(recipe.snapshot_epochs[:-1], start=1):
         if training.epoch == epochs:
             training.extra_checkpoints[f"snap{k}"] = copy.deepcopy(training.evaluated.state_dict())
@@ -248,14 +250,14 @@ def _store_extra_checkpoint(training: Training, recipe: Recipe) -> None:
 
 
 def _patience_is_over(training: Training, recipe: Recipe) -> bool:
-    """Whether so many epochs were no better, of those in which the whole network learns at full rate."""
+    """Whether `patience` epochs at the full learning rate brought no improvement."""
     since = max(training.best_epoch + 1, epochs_before_full_rate(recipe))
     return recipe.patience > 0 and training.epoch - since >= recipe.patience
 
 
 @contextlib.contextmanager
 def seeded(seed: int, *names: object, device: torch.device) -> Iterator[None]:
-    """Give torch's own generators a derived seed inside a block, and their old state after it."""
+    """Seed torch's generators inside the block and restore their state afterwards."""
     with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
         torch.manual_seed(derive_seed(seed, *names))
         yield

@@ -1,6 +1,6 @@
-"""The training loss: cross-entropy or focal, with label smoothing and class weights; mixed images.
+"""The training loss (cross-entropy or focal, label smoothing, class weights), mixup and CutMix.
 
-Weights are counted on the rows that train, never on those that are kept out.
+Class weights are computed from the training rows only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.recipe_sections import Regularize
 
 EFFECTIVE_BETA = 0.999
-# A power below 1 has no slope at 0, which is what a sure answer leaves over.
+# Lower limit of 1 - p in the focal loss: powers below 1 have no finite slope at 0.
 LEAST_LEFT = 1e-6
 
 
@@ -44,7 +44,7 @@ def class_weights(
             if kind == "balanced"
             else (1 - EFFECTIVE_BETA) / (1 - EFFECTIVE_BETA**counts)
         )
-    raw = np.where(counts > 0, raw, 0.0)  # a class that is not there weighs nothing
+    raw = np.where(counts > 0, raw, 0.0)  # an absent class has weight 0
     return (raw * len(labels) / (raw * counts).sum()).astype(np.float32)
 
 
@@ -70,8 +70,8 @@ class Loss(nn.Module):
         return terms.sum() / self.weight_of(target)
 
     def weight_of(self, target: Tensor) -> Tensor | float:
-        """What the mean over these labels is divided by: their class weights, or their number."""
-        # As torch does: by weights for class indices only; for class probabilities by the number.
+        """The divisor of the mean loss: the sum of class weights, or the number of labels."""
+        # As in torch: the number of labels for class probabilities, even with class weights.
         if self.weight is None or target.ndim == 2:
             return float(len(target))
         return self.weight[target].sum()
@@ -101,8 +101,9 @@ def mixed(
 ) -> tuple[Tensor, Tensor]:
     """Images mixed with others of the batch, and their class probabilities.
 
-    Mixup (Zhang et al. 2018) blends whole images, CutMix (Yun et al. 2019) pastes a box; where
-    both are on, each batch flips a coin. One strength per batch, drawn from Beta(alpha, alpha).
+    Mixup (Zhang et al. 2018) blends whole images, CutMix (Yun et al. 2019) pastes a box. If both
+    are on, each batch uses one of them at even odds. Each batch has one mixing ratio, drawn from
+    Beta(alpha, alpha).
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def mixed(
     regularize : Regularize
         `mixup` and `cutmix` are the alphas; one of them is on.
     draws : torch.Generator
-        On the CPU, so that every device draws alike.
+        On the CPU, so that the draws are the same for every device.
     """
     cut = regularize.cutmix > 0 and (
         regularize.mixup == 0 or bool(torch.rand((), generator=draws) < 0.5)

@@ -1,7 +1,4 @@
-"""The optimizer and its schedule: parameter groups, and a rate for every step.
-
-Knows no data; the rate is a pure function of the step and of the validation losses so far.
-"""
+"""The optimizer and its schedule: parameter groups, and the learning rate of every step."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from ensemble_kit.errors import EnvironmentFault, UsageError, did_you_mean
 from ensemble_kit.members.recipe import Recipe
 
 MOST_LAYERS = 24
-# Smith & Topin 2019, "Super-convergence": rise over 30 % of the steps from 1/25 of the peak.
+# Smith & Topin 2019, "Super-convergence": warm-up over 30 % of the steps from 1/25 of the peak.
 ONE_CYCLE_RISE, ONE_CYCLE_START, ONE_CYCLE_END = 0.3, 1 / 25, 1e-4
 
 
@@ -33,7 +30,7 @@ def make_optimizer(
     Parameters
     ----------
     head : iterable of str
-        Names of the new head's parameters, which learn at `head_rate` times the rate.
+        Names of the classifier's parameters, which learn at `head_rate` times the rate.
 
     Raises
     ------
@@ -42,15 +39,15 @@ def make_optimizer(
     """
     optim = recipe.optim
     check_optimizer(optim.name)
-    # Positions and class tokens, as the network says itself.
-    kept: Any = getattr(model, "no_weight_decay", tuple)()
+    # Position embeddings and class tokens, named by the network.
+    no_decay: Any = getattr(model, "no_weight_decay", tuple)()
     if optim.layer_decay < 1:
         layers = _in_layers(model)
         groups = layer_decay_groups(
-            layers, recipe.weight_decay, kept, layer_decay=optim.layer_decay
+            layers, recipe.weight_decay, no_decay, layer_decay=optim.layer_decay
         )
     else:
-        groups = weight_decay_groups(model, recipe.weight_decay, no_weight_decay_list=kept)
+        groups = weight_decay_groups(model, recipe.weight_decay, no_weight_decay_list=no_decay)
     groups = _with_head(groups, model, set(head), optim.head_rate)
     fused: dict[str, Any] = {"fused": True} if _has_fused_step(optim.name, model) else {}
     made: torch.optim.Optimizer = create_optimizer_v2(
@@ -67,7 +64,7 @@ def check_optimizer(name: str) -> None:
     UsageError
         timm has none called `name`, or it needs second derivatives.
     EnvironmentFault
-        It needs a device or a package that is not here.
+        It needs a device or a package that this machine lacks.
     """
     known, inner = [str(one) for one in list_optimizers()], name.removeprefix("lookahead_")
     if inner not in known:
@@ -84,7 +81,7 @@ def check_optimizer(name: str) -> None:
         )
     try:
         create_optimizer_v2([nn.Parameter(torch.zeros(2, 2))], opt=name, lr=1e-3)
-    except Exception as error:  # each one says in its own way what it lacks
+    except Exception as error:  # optimizers raise various errors for missing packages
         raise EnvironmentFault(
             f"The optimizer '{name}' does not run here: {(str(error).splitlines() or [type(error).__name__])[0][:160]}",
             "some optimizers need packages beside torch",
@@ -93,16 +90,16 @@ def check_optimizer(name: str) -> None:
 
 
 def _has_fused_step(name: str, model: nn.Module) -> bool:
-    # One kernel for all parameters: a third of the time of one kernel for each, on CPUs too.
+    # A fused step takes a third of the time of single steps, on CPUs too.
     devices = {p.device.type for p in model.parameters()}
     return name in {"adam", "adamw", "sgd"} and devices <= {"cpu", "cuda"}
 
 
 def _in_layers(model: Any) -> Any:
-    """The network as timm's layer decay sees it: by blocks, by stages where there are many blocks.
+    """The network with layer groups for timm: its blocks, or its stages if it has many blocks.
 
-    The usual decays are meant for a dozen layers; over DenseNet121's 60 blocks .75 would leave the
-    first of them 4e-8 of the rate.
+    Usual decays are meant for a dozen layers. Over DenseNet121's 60 blocks, a decay of .75 would
+    reduce the rate of the first block to 4e-8 of the full rate.
     """
     if not hasattr(model, "group_matcher"):
         return model
@@ -141,8 +138,8 @@ def rate_at(step: int, recipe: Recipe, steps_per_epoch: int, losses: Sequence[fl
     Parameters
     ----------
     losses : sequence of float
-        Losses after each finished epoch; only `plateau` looks at them, and not at those of
-        `epochs_before_full_rate`.
+        Validation loss after each finished epoch, for `plateau`. Those of
+        `epochs_before_full_rate` are ignored.
 
     Examples
     --------
@@ -155,7 +152,7 @@ def rate_at(step: int, recipe: Recipe, steps_per_epoch: int, losses: Sequence[fl
         return peak * _one_cycle(step / max(total - 1, 1))
     if recipe.schedule == "cyclic":
         return peak * _of_its_cycle(step, recipe, steps_per_epoch)
-    # A training shorter than twice its warm-up still comes down again.
+    # In a training shorter than twice its warm-up, the rate still decreases in the second half.
     warmup = min(round(recipe.warmup_epochs * steps_per_epoch), total // 2)
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -172,7 +169,7 @@ def rate_at(step: int, recipe: Recipe, steps_per_epoch: int, losses: Sequence[fl
 
 
 def epochs_before_full_rate(recipe: Recipe) -> int:
-    """First epochs in which the rate rises or the body stands still: no standstill counts there.
+    """Number of first epochs with warm-up or a frozen backbone; patience does not count them.
 
     Examples
     --------
@@ -188,7 +185,7 @@ def epochs_before_full_rate(recipe: Recipe) -> int:
 
 
 def _of_its_cycle(step: int, recipe: Recipe, steps_per_epoch: int) -> float:
-    """A cosine per cycle, from the peak each time; the first rises over half of it at most."""
+    """One cosine per cycle, each from the peak; warm-up takes at most half of the first cycle."""
     ends = [epochs * steps_per_epoch for epochs in recipe.snapshot_epochs]
     start, end = next(
         (a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True) if step < b or b == ends[-1]
@@ -211,7 +208,7 @@ def _one_cycle(done: float) -> float:
 
 
 def plateau_drops(losses: Sequence[float], patience: int) -> int:
-    """How often the loss stood still for `patience` epochs; the count starts anew after each drop.
+    """Number of times the loss did not improve for `patience` epochs; each drop restarts the count.
 
     Examples
     --------

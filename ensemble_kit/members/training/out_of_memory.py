@@ -1,4 +1,4 @@
-"""Memory that is free but held back goes back to the device, or to the system."""
+"""Releasing cached memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def give_back(device: torch.device) -> None:
-    """Give memory that is free but held back to the device, or to the system."""
+    """Release unused cached memory to the GPU, or to the system."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,7 +1,4 @@
-"""Where and in which number format a member trains: a device, and autocast where it pays.
-
-Does not train; predictions that are kept are always computed in float32.
-"""
+"""The device and the precision (autocast) of training. Stored predictions are always float32."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """The dtype of autocast, or float32 for none; fp16 needs its losses scaled."""
+    """A precision: fp32 is without autocast; fp16 needs loss scaling."""
 
     name: str
 
@@ -43,12 +40,12 @@ FULL = Precision("fp32")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device called `name`; `auto` is the first of CUDA, MPS and CPU that is there.
+    """The device called `name`; `auto` is the first available of CUDA, MPS and CPU.
 
     Raises
     ------
     UsageError
-        torch knows no such device.
+        An unknown device name.
     EnvironmentFault
         The device is not on this machine.
     """
@@ -80,10 +77,10 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:
-    """The precision called `name`; `auto` follows a fixed rule, so that a machine decides alike twice.
+    """The precision called `name`; `auto` follows a fixed rule.
 
-    On CUDA bf16 where the card has it, else fp16. On CPUs bf16 where the processor multiplies it
-    natively, else fp32.
+    On CUDA it is bf16 if the GPU supports it, else fp16. On CPUs it is bf16 if the processor
+    multiplies it natively, else fp32.
 
     Raises
     ------
@@ -99,14 +96,14 @@ def choose_precision(name: str, device: torch.device) -> Precision:
             )
         return Precision(name)
     if device.type == "cuda":
-        # Older cards emulate it, slower than either of the others.
+        # Older GPUs emulate bf16, which is slower than fp16 and fp32.
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return Precision("bf16" if has_bf16 else "fp16")
     return Precision("bf16" if device.type == "cpu" and _cpu_multiplies_bf16() else "fp32")
 
 
 def candidates(device: torch.device) -> list[str]:
-    """Names of the precisions that may pay on this device, for a probe to choose from."""
+    """Names of the precisions that can be the fastest on this device."""
     chosen = choose_precision("auto", device).name
     return [chosen] if chosen == "fp32" else [chosen, "fp32"]
 
@@ -124,9 +121,9 @@ def tensor_float32(allowed: bool) -> Iterator[None]:
 
 
 def keep_depthwise_in_float32(model: nn.Module) -> None:
-    """Compute depth-wise convolutions in float32 inside CPU autocast: in bf16 they are slower there.
+    """Compute depth-wise convolutions in float32 inside CPU autocast, where bf16 is slower.
 
-    Only how they are computed changes; names, shapes and dtypes of the weights stay.
+    Names, shapes and dtypes of the weights stay the same.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:

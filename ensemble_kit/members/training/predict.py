@@ -1,6 +1,6 @@
 """Logits and pooled features of a network for given tiles: float32, evaluation mode, not augmented.
 
-The same numbers come out whatever the batch they stand in.
+They do not depend on the batch size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.members.networks.build import logits_and_features, pooled_features
 from ensemble_kit.members.training.precision import FULL, Precision, tensor_float32
 
-# (mirror left-right, mirror up-down, transpose): what the views of test-time augmentation do.
+# Views of test-time augmentation: (mirror left-right, mirror up-down, transpose).
 TTA_VIEWS = {
     "none": ((False, False, False),),
     "flips": tuple((h, v, False) for h in (False, True) for v in (False, True)),
@@ -30,9 +30,7 @@ TTA_VIEWS = {
 
 
 def views_of(tta: str, *, is_square: bool) -> tuple[tuple[bool, bool, bool], ...]:
-    """The views that `tta` averages over; images that are not square are mirrored, never turned.
-
-    A network was trained on images of their shape alone.
+    """The TTA views that `tta` averages over; images that are not square are not transposed.
 
     Examples
     --------
@@ -61,7 +59,7 @@ def predict_logits(
     Parameters
     ----------
     precision : Precision
-        Stored logits are computed in full precision; logits for validation may be computed as in training.
+        Full for stored logits; that of training for validation logits.
 
     Returns
     -------
@@ -93,8 +91,8 @@ def predict_features(
     Returns
     -------
     array of float32, shape (n_rows, n_features)
-        What the classifier sees. One space per network: columns of two networks do not correspond,
-        not even those of two folds' models of one member.
+        The input of the classifier. Each network has its own feature space: columns of two networks
+        do not correspond, even if they are two folds of one member.
     """
     found = _apply(
         model, lambda images: pooled_features(model, images), tiles, rows,
@@ -117,7 +115,7 @@ def predict_both(
     tta: str = "none",
     batch_size: int = 64,
 ) -> tuple[Array, Array]:
-    """Logits and pooled features of the same forward passes; see the two functions above.
+    """Logits and pooled features of the same forward passes.
 
     Returns
     -------
@@ -147,7 +145,7 @@ def _apply(
     batch_size: int,
     precision: Precision,
 ) -> Array | None:
-    """`forward` to each row, shape (n_rows, n_columns); None where there are no rows."""
+    """`forward` of each row, shape (n_rows, n_columns); None without rows."""
     if not len(rows):
         return None
     batches = Batches(
@@ -181,14 +179,14 @@ def _in_parts(forward: Callable[[Tensor], Tensor], images: Tensor, tta: str) -> 
 
 
 def apply_view(images: Tensor, left_right: bool, up_down: bool, transpose: bool) -> Tensor:
-    """Images (n, channels, height, width), mirrored and then transposed as told."""
+    """Images (n, channels, height, width), mirrored and then transposed."""
     out = _mirrored(images, left_right, up_down)
     out = out.transpose(2, 3) if transpose else out
     return out.contiguous(memory_format=torch.channels_last)
 
 
 def undo_view(maps: Tensor, left_right: bool, up_down: bool, transpose: bool) -> Tensor:
-    """Maps (..., height, width) of transformed images, as the images were before.
+    """Maps (..., height, width) of transformed images, in the orientation of the original images.
 
     Examples
     --------
@@ -205,8 +203,8 @@ def _mirrored(images: Tensor, left_right: bool, up_down: bool) -> Tensor:
 
 
 def validation_metrics(logits: Array, labels: npt.NDArray[np.int64]) -> dict[str, float]:
-    """Log loss (nats), accuracy, balanced accuracy over the classes present, and how many classes
-    are answered, of 2-D logits.
+    """Log loss (nats), accuracy, balanced accuracy over the classes present, and number of
+    predicted classes, of 2-D logits.
     """
     log_proba = log_softmax(logits)
     predictions = log_proba.argmax(axis=1)

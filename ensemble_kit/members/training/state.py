@@ -1,7 +1,4 @@
-"""What a training carries from epoch to epoch, and what stays the same over all of them.
-
-Takes no step.
-"""
+"""The state of a training: values that change from epoch to epoch, and constant ones."""
 
 from __future__ import annotations
 
@@ -25,10 +22,10 @@ State = dict[str, Any]
 
 @dataclasses.dataclass
 class Training:
-    """What one job's loop carries from epoch to epoch.
+    """The values that one training changes from epoch to epoch.
 
-    `state()` and `restore()` cover everything that decides the next step; generators need no
-    storing, since every epoch draws from streams derived from (seed, epoch).
+    `state()` and `restore()` cover everything that decides the next step. Random states are not
+    stored: every epoch has generators derived from (seed, epoch).
     """
 
     model: nn.Module
@@ -65,17 +62,17 @@ class Training:
 
     @property
     def chosen_epoch(self) -> int:
-        """The 0-based epoch whose weights count: the last one, unless one was selected."""
+        """The 0-based epoch of the final weights: the selected one, else the last."""
         return self.epoch - 1 if self.best_weights is None else self.best_epoch
 
     @property
     def evaluated(self) -> nn.Module:
-        """The network that predicts: the averaged one where it takes the place of the last."""
+        """The network that predicts: the averaged one if it replaces the last weights."""
         return self.model if self.average_beside else self.average
 
     @property
     def average(self) -> nn.Module:
-        """The averaged network; the model itself where nothing is averaged yet."""
+        """The averaged network; the model itself before the first average."""
         if self.averaged is None or not self.averaged.count:
             return self.model
         return self.averaged.network
@@ -98,7 +95,7 @@ class Training:
     def restore(self, state: State) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:  # empty where the job went on in another precision before
+        if state["scaler"]:  # empty if the job ran in another precision before
             self.scaler.load_state_dict(state["scaler"])
         if self.averaged is not None:
             self.averaged.restore(state["averaged"])
@@ -110,7 +107,7 @@ class Training:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """What stays the same over all epochs of one training."""
+    """The values that stay the same over all epochs of one training."""
 
     recipe: Recipe
     loss_of: Loss

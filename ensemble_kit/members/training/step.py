@@ -1,6 +1,6 @@
-"""One optimizer step over a batch, in as many parts as memory asks for.
+"""One optimizer step over a batch, in as many parts as memory requires.
 
-The step sees the loss of the whole batch however it is split; batch normalisation sees each part.
+The step uses the loss of the whole batch; batch normalisation uses the statistics of each part.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ SMALLEST_PARTS = {
 
 
 def least_part(network: nn.Module) -> int:
-    """The fewest images that a step may see at once: two where batch normalisation takes statistics.
+    """The smallest number of images in a part: two with training batch normalisation, else one.
 
-    Of one image there may be one value per channel, which has no variance.
+    One image can have one value per channel, which has no variance.
 
     Examples
     --------
@@ -33,18 +33,18 @@ def least_part(network: nn.Module) -> int:
     >>> least_part(network), least_part(network.eval())
     (2, 1)
     """
-    takes = any(isinstance(m, _BatchNorm) and m.training for m in network.modules())
-    return 2 if takes else 1
+    has_statistics = any(isinstance(m, _BatchNorm) and m.training for m in network.modules())
+    return 2 if has_statistics else 1
 
 
 def cap_parts(training: Training, n_images: int, notice: Callable[[str], None]) -> None:
-    """Compute batches of `n_images` in no smaller parts than the network can learn from."""
+    """Limit the number of parts of a batch of `n_images`, so that each has at least `least_part`."""
     most, requested = max(n_images // least_part(training.model), 1), training.micro_batches
     if requested > most and most < n_images:
         training.micro_batches = most
         notice(
-            f"Batch normalisation needs two images in each part: batches of {n_images} are computed "
-            f"in {counted(most, 'part')}, not in {requested} (micro_batches)."
+            f"micro_batches = {requested} is reduced: batches of {n_images} images are computed in "
+            f"{counted(most, 'part')}. Batch normalisation needs two images in each part."
         )
 
 
@@ -56,14 +56,14 @@ def take_step(
     notice: Callable[[str], None],
     head: nn.Module | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One optimizer step; where memory runs out, the batch is computed in twice as many parts.
+    """One optimizer step; if memory runs out, the batch is computed in twice as many parts.
 
-    With a `head`, `images` are the features that it is trained on, and the body has no part.
+    With a `head`, `images` are cached features, and only the head is trained.
 
     Raises
     ------
     EnvironmentFault
-        Not even the smallest parts fit into memory.
+        The smallest parts do not fit into memory.
     """
     forward, least = head or training.model, least_part(head or training.model)
     most = max(len(images) // least, 1)
@@ -79,14 +79,14 @@ def take_step(
             if training.micro_batches >= most:
                 raise EnvironmentFault(
                     f"{SMALLEST_PARTS[least]} into the memory of {plan.device} at {images.shape[-1]} px",
-                    "a training step needs that",
+                    "a training step needs it",
                     "Use a smaller --image-size or network, or free the device's memory",
                 ) from error
             training.micro_batches = min(training.micro_batches * 2, most)
         give_back(plan.device)
         notice(
             f"Out of memory: each batch is now computed in {training.micro_batches} parts; "
-            "the step still sees the whole batch."
+            "a step still uses the whole batch."
         )
     if plan.recipe.optim.clip_norm:
         training.scaler.unscale_(training.optimizer)
@@ -113,7 +113,7 @@ def _forward_backward(
     ):
         with torch.autocast(plan.device.type, dtype=precision.dtype, enabled=precision.autocasts):
             logits = forward(some)
-        # Each part counts by its samples' weights, so that the parts add up to the batch's loss.
+        # Parts are weighted by their samples' weights, so that they add up to the batch's loss.
         share = plan.loss_of.weight_of(wanted) / whole
         loss = plan.loss_of(logits.float(), wanted) * share
         training.scaler.scale(loss).backward()

@@ -1,6 +1,6 @@
-"""How many CPU threads a job trains with: one that goes on takes those that it began with.
+"""The number of CPU threads of a job: a resumed job uses as many as before.
 
-Sums depend on how they are shared out, so another number of threads gives other last digits.
+The number of threads changes the last digits of sums.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ensemble_kit.members.training.state import State
 
 @contextlib.contextmanager
 def threads_given_back() -> Iterator[None]:
-    """After the block, this process has the number of threads that it had before."""
+    """Restore the number of threads of this process after the block."""
     before = torch.get_num_threads()
     try:
         yield
@@ -29,7 +29,7 @@ def threads_given_back() -> Iterator[None]:
 
 
 def settle_threads(job: Job, state: State | None, listener: Listener) -> None:
-    """Set the threads that a job on the CPU began with; warn where its member's folds differ in them."""
+    """Set the number of threads that a CPU job began with; warn if the member's folds differ."""
     if job.device.type != "cpu":
         return
     own = torch.get_num_threads()
@@ -37,7 +37,7 @@ def settle_threads(job: Job, state: State | None, listener: Listener) -> None:
     name = f"{job.member.name} fold {job.fold}"
     if begun != own:
         torch.set_num_threads(begun)
-        listener(Notice(f"{name} goes on with {begun} CPU threads, as it began, not with {own}."))
+        listener(Notice(f"{name} resumes with {begun} CPU threads, as it began, not with {own}."))
     others = {k: n for k, n in _threads_of_finished(job).items() if n != begun}
     if others:
         fold, n = next(iter(others.items()))
@@ -45,7 +45,7 @@ def settle_threads(job: Job, state: State | None, listener: Listener) -> None:
             Notice(
                 f"{name} trains with {begun} CPU threads, {fold} with {n}: the last digits of its "
                 "logits can differ from a run with one number of threads. "
-                "Keep --slots and --cpus as they were for the same bytes."
+                "Use the same --slots and --cpus for identical results."
             )
         )
 
@@ -53,7 +53,7 @@ def settle_threads(job: Job, state: State | None, listener: Listener) -> None:
 def _threads_of_finished(job: Job) -> dict[str, int]:
     found = {}
     for folder in sorted(job.run.member_dir(job.member.name).glob("fold-*")):
-        # A damaged record is named where its own fold is looked at.
+        # A damaged record is reported by the job of its own fold.
         with contextlib.suppress(IntegrityError):
             record = read_record(folder) or {}
             if folder != job.folder and record.get("device") == "cpu" and "threads" in record:

@@ -1,7 +1,4 @@
-"""How fast a network trains and predicts on this machine: a few real steps, timed.
-
-Measures; keeps nothing.
-"""
+"""The speed of training and prediction of a network on this machine: a few steps, timed."""
 
 from __future__ import annotations
 
@@ -23,9 +20,12 @@ from ensemble_kit.members.training.precision import candidates, choose_device
 def images_per_second(
     network: str, image_size: int, batch_size: int, *, device: str = "auto", precision: str = "auto"
 ) -> dict[str, float]:
-    """Images per second of training and of predicting, data time included, as `train` and `predict`.
+    """Images per second of training and of prediction, data loading included.
 
-    The medians of three rounds of four batches of random tiles, after one that is not counted.
+    Returns
+    -------
+    dict
+        `train` and `predict`: medians of three rounds of four batches, after a warm-up round.
     """
     fit, rows = _trained(network, image_size, batch_size, 4, choose_device(device), precision)
     return {
@@ -35,7 +35,7 @@ def images_per_second(
 
 
 def fastest_precision(network: str, image_size: int, batch_size: int, device: torch.device) -> str:
-    """The precision that trains the most images per second here, by a few steps of each."""
+    """The precision with the most training images per second, measured over a few steps."""
     names = candidates(device)
     if len(names) == 1:
         return names[0]

@@ -1,7 +1,4 @@
-"""The average of a network's weights along its training: exponential per step, or equal over epochs.
-
-Knows no recipe and no schedule: whoever trains says when to take the weights in.
-"""
+"""The average of a network's weights during training: exponential per step, or equal over epochs."""
 
 from __future__ import annotations
 
@@ -16,18 +13,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Average:
-    """A network whose weights are the mean of those that another one had.
+    """A network whose weights are the mean of another network's weights over time.
 
-    Numbers that count, such as the batches that a batch normalisation has seen, are copied. The
-    host waits for no device.
+    Counters, such as those of batch normalisation, are copied.
 
     Parameters
     ----------
     model : torch.nn.Module
-        The network that trains, on its device; it may learn on, but not move.
+        The network in training, on its device. It must stay on that device.
     decay : float
-        Of an exponential mean. It rises to that, so that short trainings forget their start. 0
-        weighs all alike.
+        Decay of an exponential mean; lower in the first steps, so that the initial weights are
+        forgotten in short trainings. 0: all weights count equally.
 
     Examples
     --------
@@ -50,7 +46,7 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights as they are now."""
+        """Add the current weights."""
         if self.count:
             torch._foreach_lerp_(*_apart(self._means), self._share())
         for mine, current in self._counts if self.count else self._pairs:
@@ -58,28 +54,28 @@ class Average:
         self.count += 1
 
     def _share(self) -> float:
-        """What the newest weights count."""
+        """The weight of the newest weights."""
         if not self._decay:
             return 1 / (self.count + 1)
         return 1 - min(self._decay, (1 + self.count) / (10 + self.count))
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs to go on."""
+        """The state for `restore`."""
         weights = self.network.state_dict()
         return {"n_averaged": self.count, **{f"module.{k}": v for k, v in weights.items()}}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from a `state`."""
         weights = {k.removeprefix("module."): v for k, v in state.items() if k != "n_averaged"}
         self.network.load_state_dict(weights)
         self.count = int(state["n_averaged"])
 
 
 def renew_statistics(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Give batch normalisation the statistics that these images have in this very network.
+    """Compute the batch-normalisation statistics of a network on these images.
 
-    An average of weights is a network that nobody ran; the average of the statistics that others
-    had is not its own (Izmailov et al. 2018, section 3.2). All else is in evaluation mode meanwhile.
+    A network with averaged weights needs its own statistics; averaged statistics are not correct
+    (Izmailov et al. 2018, section 3.2). The other layers are in evaluation mode.
     """
     norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:
