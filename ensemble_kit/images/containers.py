@@ -18,7 +18,7 @@ _READING = threading.Lock()
 
 
 def split_reference(path: str) -> tuple[str, str] | None:
-    """Container and place of a reference into one, or None for a plain file.
+    """Container and place of a reference such as `breastmnist.npz#train_images/17`; None for a file.
 
     A `#` in the name of a plain file has no meaning.
 
@@ -86,14 +86,14 @@ def _read_once(file: str, key: str, modified: int) -> Array:
 
 
 def load_npz(file: str | os.PathLike[str], key: str) -> Array:
-    """The uint8 image array called `key` of an `.npz` file; nothing in it can run code.
+    """The uint8 image array called `key` of an `.npz` file; no code in it is run.
 
     Raises
     ------
     DataError
         The array does not exist, is not uint8, is damaged, or is too large when unpacked.
     EnvironmentFault
-        It does not fit into the memory that is free.
+        The array does not fit into the free memory.
     """
     array = read_array(file, key)
     if array.dtype != np.uint8 or array.ndim not in (3, 4):

@@ -9,10 +9,10 @@ The same rules apply in training, prediction and serving:
     16-bit grey       divided by 257 and rounded
     16-bit colour     the upper 8 bits of each channel
                       16-bit images whose brightest value is below 16384 (10, 12 or 14 bits in 16)
-                      are refused: it is not known which value is white
-    float, 32-bit     refused: the range is not known
-    several pictures  refused (animations, multi-page TIFF); of a camera's JPEG with previews (MPO),
-                      the first picture
+                      are refused: the value of white is unknown
+    float, 32-bit     refused: the range is unknown
+    several pictures  refused (animations, multi-page TIFF); a camera's JPEG with previews (MPO)
+                      gives its first picture
     EXIF orientation  applied
     colour profiles   ignored
 """
@@ -100,12 +100,12 @@ def read_image(root: str | os.PathLike[str], path: str) -> npt.NDArray[np.uint8]
         return as_rgb(read_contained(Path(root), *reference), path)
     file = inside(root, path)
     _refuse_non_files(file, path)
-    # The file is opened by us: Pillow would otherwise map it, and a change underneath is fatal.
+    # Opened here: Pillow would map the file into memory, and a change of the file would be fatal.
     return _read(lambda: open(file, "rb"), path)
 
 
 def read_content(content: bytes, name: str) -> npt.NDArray[np.uint8]:
-    """As `read_image`, of the bytes of an image file; errors name it `name`."""
+    """Like `read_image`, from the bytes of an image file; errors call it `name`."""
     _refuse_empty(len(content), name)
     return _read(lambda: io.BytesIO(content), name)
 
@@ -147,7 +147,7 @@ _REPLACE = "Replace the file, or take it out of the data"
 
 
 def inside(root: str | os.PathLike[str], path: str) -> Path:
-    """`root/path`, if `path` does not lead out of `root` by `..`; links are followed.
+    """`root/path`, for paths inside `root`; links are followed.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def _refuse_empty(n_bytes: int, path: str) -> None:
 
 
 def _check_header(image: Image.Image, path: str) -> None:
-    # Before any pixel is decoded: a header of a few bytes may announce gigabytes.
+    # Before pixels are decoded: a small file can declare an image of gigabytes.
     check_size(image.width, image.height, path)
     n_frames = getattr(image, "n_frames", 1)
     if n_frames > 1 and image.format != "MPO":
@@ -234,12 +234,12 @@ def _check_header(image: Image.Image, path: str) -> None:
 
 def _decoded(image: Image.Image, path: str) -> npt.NDArray[np.uint8]:
     _check_header(image, path)
-    deep, turned_around = is_deep(image), white_is_zero(image)
+    deep, inverted = is_deep(image), white_is_zero(image)
     if deep:
         check_layout(image, path)
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode in _GREY16:
-        image = grey_to_8_bits(image, path, white_is_zero=turned_around)
+        image = grey_to_8_bits(image, path, white_is_zero=inverted)
     elif deep and image.mode in _PLAIN | _ALPHA:
         check_range(image, path)
     return _pixels(_to_rgb(image, path))
@@ -252,7 +252,7 @@ def _to_rgb(image: Image.Image, path: str) -> Image.Image:
         return _on_white(image)
     if image.mode not in _PLAIN:
         raise DataError(
-            f"'{path}' has the mode {image.mode}, whose range of values is not known",
+            f"'{path}' has the mode {image.mode}, whose range of values is unknown",
             "images have 8 or 16 bits per channel",
             "Save the image as 8-bit RGB",
         )
@@ -287,7 +287,7 @@ def _reason(opened: Callable[[], BinaryIO], error: BaseException) -> str:
         return "it is a text (HTML or XML), not an image"
     known = next((name for start, name in _MAGIC.items() if head.startswith(start)), None)
     if isinstance(error, Image.UnidentifiedImageError) and known:
-        return f"a {known} file that is damaged, or of a kind that is not read"
+        return f"a {known} file that is damaged or of an unsupported kind"
     if isinstance(error, Image.UnidentifiedImageError):
         return f"not an image of a known format ({', '.join(FORMATS)})"
     text = str(error).replace(name, "file") or type(error).__name__

@@ -53,7 +53,7 @@ def check_range(image: Image.Image, path: str) -> None:
     Raises
     ------
     DataError
-        The brightest value is below 16384, of the colours or of a transparency that is not 0.
+        The brightest value of the colours, or of a transparency that is not 0, is below 16384.
     """
     extremes: Any = image.getextrema()
     bands = dict(zip(image.getbands(), extremes, strict=True))
@@ -71,7 +71,7 @@ def grey_to_8_bits(image: Image.Image, path: str, *, white_is_zero: bool) -> Ima
     Raises
     ------
     DataError
-        Values outside 0 .. 65535, or none of 16384 and above.
+        Values outside 0 .. 65535, or a brightest value below 16384.
     """
     values = np.asarray(image)
     low, high = int(values.min()), int(values.max())
@@ -100,7 +100,7 @@ def _tag(image: Any, number: int, default: Any) -> Any:
 def _unknown(path: str, fault: str) -> DataError:
     return DataError(
         f"'{path}' {fault}",
-        "it is not known which value is white in a 16-bit image",
-        f"16-bit images are read if their brightest value is at least {MIN_BRIGHTEST} of 65535. "
+        f"16-bit images need a brightest value of at least {MIN_BRIGHTEST} of 65535; otherwise the "
+        "value of white is unknown",
         "Save the image with 8 bits per channel, with the contrast that you want",
     )

@@ -1,4 +1,4 @@
-"""Digests of the image files, so that changed data are noticed."""
+"""Digests of the image files, to detect changed data."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def map_images(
     results: list[U | None] = [None] * len(items)
     faults: dict[int, EnsembleKitError] = {}
     lacking: list[int] = []
-    # Set and reset here, outside the threads: such large images are refused by our own rule.
+    # Set outside the threads. `check_size` refuses images that are too large.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for i, found in enumerate(in_threads(tried, items)):
@@ -87,14 +87,14 @@ def map_images(
 
 
 def refuse_faults(faults: dict[int, EnsembleKitError], n: int) -> None:
-    """One error that names every image in `faults`.
+    """Raise one error that names every image in `faults`, if there are any.
 
     Raises
     ------
     EnvironmentFault
         There was not enough memory for an image.
     DataError
-        There is any other fault.
+        Images are unreadable.
     """
     refuse_lack_of_memory(faults)
     if len(faults) == 1:
@@ -109,12 +109,12 @@ def refuse_faults(faults: dict[int, EnsembleKitError], n: int) -> None:
 
 
 def refuse_lack_of_memory(faults: dict[int, EnsembleKitError]) -> None:
-    """Raise the first lack of memory in `faults`, which is not a fault of the image.
+    """Raise the first lack of memory in `faults`, which is no fault of the image.
 
     Raises
     ------
     EnvironmentFault
-        There is one.
+        There was not enough memory for an image.
     """
     for error in faults.values():
         if isinstance(error, EnvironmentFault):
@@ -130,7 +130,7 @@ def _lack_of_memory(error: MemoryError) -> EnvironmentFault:
 
 
 def digest_of(root: Path, row: tuple[str, ...]) -> str:
-    """The digest of one image as `with_digests` makes it; `row` is its path, and that of its pair.
+    """The digest of one image as in `with_digests`; `row` holds its path, and that of its pair.
 
     Raises
     ------

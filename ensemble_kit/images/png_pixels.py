@@ -10,7 +10,9 @@ import struct
 from typing import BinaryIO
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_KEPT = frozenset((b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND"))
+_COPIED = frozenset(
+    (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND")
+)
 # May hold the orientation; stored as it is, so it does not unpack to more.
 _XMP = b"XML:com.adobe.xmp\x00\x00"
 
@@ -21,12 +23,12 @@ def is_too_much_text(error: ValueError) -> bool:
 
 
 def pixels_only(raw: BinaryIO) -> BinaryIO:
-    """A PNG with its pixels, palette, transparency and orientation alone."""
+    """A PNG with its pixels, palette, transparency and orientation only."""
     raw.seek(len(SIGNATURE))
-    kept = [SIGNATURE]
+    copied = [SIGNATURE]
     while len(head := raw.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
-        body = raw.read(length + 4)
-        if kind in _KEPT or (kind == b"iTXt" and body.startswith(_XMP)):
-            kept += [head, body]
-    return io.BytesIO(b"".join(kept))
+        content = raw.read(length + 4)
+        if kind in _COPIED or (kind == b"iTXt" and content.startswith(_XMP)):
+            copied += [head, content]
+    return io.BytesIO(b"".join(copied))

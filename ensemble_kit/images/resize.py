@@ -24,8 +24,8 @@ def resize(
     image : array of uint8, shape (any, any, 3)
     height, width : int
     crop : {"squash", "center", "pad"}
-        `squash` scales both sides separately; `center` first cuts the largest centred part with
-        the aspect ratio of the result; `pad` keeps the whole image on white.
+        `squash` scales both sides separately. `center` first cuts the largest centred part with
+        the aspect ratio of the result. `pad` shows the whole image on white.
 
     Returns
     -------
@@ -48,13 +48,7 @@ def resize(
 
 
 def check_crop(crop: str) -> None:
-    """Refuse an unknown crop rule.
-
-    Raises
-    ------
-    UsageError
-        It is not one of `CROPS`.
-    """
+    """Raise a `UsageError` for a crop rule that is not in `CROPS`."""
     if crop not in CROPS:
         raise UsageError(
             f"Unknown crop '{crop}'",

@@ -18,14 +18,14 @@ def without_unreadable(manifest: Manifest, *, max_bad: int) -> Manifest:
     Parameters
     ----------
     max_bad : int
-        More unreadable images are an error.
+        Largest number of unreadable images; more are an error.
 
     Raises
     ------
     EnvironmentFault
-        An image does not fit into the memory, so it is not known whether it is readable.
+        An image does not fit into memory.
     DataError
-        Too many are unreadable, or a class would be left without images.
+        Too many images are unreadable, or a class would be left without images.
     """
     columns = [c for c in ("path", "pair_path") if c in manifest.table]
     rows = [
@@ -43,12 +43,13 @@ def without_unreadable(manifest: Manifest, *, max_bad: int) -> Manifest:
             f"at most {max_bad} may be skipped",
             "Replace them, or allow more with --max-bad",
         )
-    kept = manifest.take(~bad)
-    lost = sorted(set(manifest.table["label"]) - set(kept.table["label"]))
+    readable = manifest.take(~bad)
+    lost = sorted(set(manifest.table["label"]) - set(readable.table["label"]))
     if lost:
         raise DataError(
             f"All images of class {first_few(lost)} are unreadable: {named}",
             "each class needs at least one image",
             "Replace them",
         )
-    return kept.with_notes(f"{counted(len(faults), 'unreadable image', 'was')} skipped: {named}.")
+    skipped = counted(len(faults), "unreadable image", "was")
+    return readable.with_notes(f"{skipped} skipped: {named}.")

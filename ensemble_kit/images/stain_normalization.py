@@ -1,7 +1,6 @@
-"""Stain normalisation of one H&E image, Macenko's or Reinhard's, to one fixed reference each.
+"""Stain normalisation of H&E images (Macenko, Reinhard) to a fixed reference, when tiles are built.
 
-Off by default; done once, when tiles are built. For H&E only: it would remove the brown of an IHC
-image, which carries the score.
+It is off by default, and for H&E only: in IHC it would remove the brown stain, which is scored.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.manifest.table import Manifest
 
 METHODS = ("none", "macenko", "reinhard")
-# Stain vectors (rows: haematoxylin, eosin) and 99th percentiles of their amounts that Macenko et
-# al. publish with their method, in natural-log density.
+# Stain vectors (rows: haematoxylin, eosin) and 99th percentiles of their amounts, as published by
+# Macenko et al., in natural-log density.
 MACENKO_VECTORS = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]])
 _MACENKO_AMOUNTS = np.array([1.9705, 1.0308])
 # Medians over 328 BreakHis images at 100X of the mean and spread of l, alpha, beta.
@@ -39,7 +38,7 @@ def with_stain_normalisation(manifest: Manifest, method: str) -> Manifest:
     UsageError
         An unknown method.
     DataError
-        The manifest says that its images are IHC.
+        The stain of the images in the manifest is IHC.
     """
     if method not in METHODS:
         raise UsageError(
@@ -52,12 +51,9 @@ def with_stain_normalisation(manifest: Manifest, method: str) -> Manifest:
 
 
 def refuse_ihc(manifest: Manifest, method: str, stain: str | None = None) -> None:
-    """Refuse to normalise images that the manifest says are IHC; `stain` is the one that is used.
+    """Raise a `DataError` if IHC images would be normalised.
 
-    Raises
-    ------
-    DataError
-        They are.
+    `stain` is the stain in use; by default those of the manifest.
     """
     stains = set(manifest.table["stain"].astype(str)) if "stain" in manifest.table else set()
     used = {stain.upper()} if stain else stains
@@ -70,7 +66,7 @@ def refuse_ihc(manifest: Manifest, method: str, stain: str | None = None) -> Non
 
 
 def normalise(image: npt.NDArray[np.uint8], method: str) -> npt.NDArray[np.uint8]:
-    """An H&E image as if stained like the reference.
+    """An H&E image with the stain of the reference.
 
     Parameters
     ----------
@@ -108,7 +104,7 @@ def _reinhard(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def _macenko(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     light = image.reshape(-1, 3).astype(np.float64) + 1
-    # White is the glass of the slide: otherwise a tint would be treated as stain.
+    # The glass of the slide is white; otherwise its tint would count as stain.
     white = np.maximum(np.percentile(light, 99, axis=0), 200)
     density = np.clip(-np.log(light / white), 0, None)
     tissue = density[(density > _GLASS).all(axis=1)]
@@ -130,7 +126,7 @@ def stain_vectors(tissue: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     along = tissue @ plane
     low, high = np.percentile(np.arctan2(along[:, 0], along[:, 1]), [1, 99])
     pair = np.array([plane @ (np.sin(angle), np.cos(angle)) for angle in (low, high)])
-    # Haematoxylin takes more of the red light than eosin does.
+    # Haematoxylin absorbs more red light than eosin.
     return pair if pair[0, 0] > pair[1, 0] else pair[::-1]
 
 

@@ -1,4 +1,4 @@
-"""Strips of rows, so that work on a large image needs little extra memory."""
+"""Strips of rows, to process large images with little extra memory."""
 
 from __future__ import annotations
 

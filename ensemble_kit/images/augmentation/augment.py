@@ -92,9 +92,9 @@ def augment_batch(
             "augmentation needs three channels per picture",
             "Decode them as RGB",
         )
-    seen = color_channels(color, channels)
+    n_channels = color_channels(color, channels)
     mean, std = (
-        _per_channel(name, values, seen, channels // 3)
+        _per_channel(name, values, n_channels, channels // 3)
         for name, values in (("mean", mean), ("std", std))
     )
     plain = ([0.0] * channels, [1 / 255] * channels)

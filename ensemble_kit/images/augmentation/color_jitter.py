@@ -67,7 +67,7 @@ def draw_colors(
 
 
 def color_maps(pictures: Tensor, matrix: Tensor, pivot: Tensor) -> tuple[Tensor, Tensor]:
-    """Matrices (n, 3, 3) and offsets (n, 3) for these very pictures, on their device."""
+    """Matrices (n, 3, 3) and offsets (n, 3) of these pictures, on their device."""
     device = pictures.device
     # Contrast changes around the picture's mean grey; for large pictures every eighth pixel is enough.
     step = 8 if min(pictures.shape[2:]) >= LARGE else 1

@@ -17,8 +17,8 @@ from ensemble_kit.images.augmentation.stain_jitter import STAIN_VECTORS
 from ensemble_kit.images.loading.to_device import to_device
 
 COLORS = ("rgb", "grayscale", "hed", "lab")
-# Means over 329 BreakHis images at 100X, and one to two times their spread, rounded: deeper stains, and
-# the DAB of IHC, which is a trace there, stay within a few spreads.
+# Means over 329 BreakHis images at 100X, and one to two times their spread, rounded. Stronger stains
+# and the DAB of IHC (nearly absent in BreakHis) stay within a few spreads.
 _HED = ((0.12, 0.04, 0.11), (0.1, 0.1, 0.1))
 _LAB = ((72.0, 15.0, -8.0), (20.0, 20.0, 20.0))
 # Linear light of sRGB to CIE XYZ at the white point D65 (IEC 61966-2-1).

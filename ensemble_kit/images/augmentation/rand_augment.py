@@ -16,7 +16,7 @@ from torch import Tensor
 from ensemble_kit.images.augmentation.geometry import resampled
 from ensemble_kit.images.loading.to_device import to_device
 
-# For each sample an operation, as its index in NAMES, and its strength.
+# The operation of each sample, as an index in NAMES, and its strength.
 Round = tuple[Tensor, Tensor]
 
 
@@ -181,19 +181,7 @@ COLOR: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "equalize": _equalize,
 }
 NAMES = ("identity", *GEOMETRY, *COLOR)
-SIGNED = frozenset(
-    (
-        "shear_x",
-        "shear_y",
-        "shift_x",
-        "shift_y",
-        "rotate",
-        "brightness",
-        "contrast",
-        "saturation",
-        "sharpness",
-    )
-)
+SIGNED = frozenset((*GEOMETRY, "brightness", "contrast", "saturation", "sharpness"))
 # Full strength: slants and shares of the height, degrees, factors, bits, grey levels.
 WIDE = {
     "shear_x": 0.99,

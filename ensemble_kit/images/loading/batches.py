@@ -47,12 +47,12 @@ class Batches:
     shuffle : bool
         Without it, and with sampling "none", batches follow `rows`.
     drop_single : bool
-        Leave out a single image that would be its own batch: it has no batch statistics.
+        Leave out the last batch if it has one image: it has no batch statistics.
     seed : int
     size : int or None
         Height of the images in pixels, if other than that of the tiles.
     color : {"rgb", "grayscale", "hed", "lab"}
-        The colour space that the network sees.
+        Colour space of the network's input.
 
     Examples
     --------
@@ -122,7 +122,7 @@ class Batches:
         """Batches `(images, labels, positions)` of one epoch, all on the device.
 
         `images` is float32 (batch, channels, height, width), normalised; `labels` int64 (batch,);
-        `positions` int64 (batch,) into `rows`. Earlier epochs make no difference.
+        `positions` int64 (batch,) into `rows`. They do not depend on earlier epochs.
         """
         steps = self.steps(epoch)
         tiles = self._load(self.rows[step] for step in steps)

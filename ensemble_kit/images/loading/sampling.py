@@ -28,8 +28,8 @@ def epoch_order(
     sampling : {"none", "oversample", "undersample", "balanced"}
         `oversample` repeats the smaller classes up to the size of the largest; images of a class
         are repeated equally often (difference of at most one). `undersample` draws from the larger
-        classes down to the size of the smallest. `balanced` visits n_samples images with equal shares of the classes in every
-        batch.
+        classes down to the size of the smallest. `balanced` visits n_samples images with equal
+        shares of the classes in every batch.
     shuffle : bool
         Used with `none` only; the others always shuffle.
     seed : int
@@ -65,13 +65,7 @@ def epoch_length(labels: npt.NDArray[np.int64], sampling: str) -> int:
 
 
 def check_sampling(sampling: str) -> None:
-    """Refuse an unknown name.
-
-    Raises
-    ------
-    UsageError
-        It is not one of `SAMPLINGS`.
-    """
+    """Raise a `UsageError` for a name that is not in `SAMPLINGS`."""
     if sampling not in SAMPLINGS:
         raise UsageError(
             f"Unknown sampling '{sampling}'",
@@ -90,7 +84,7 @@ def _cycled(
 def _interleaved(
     members: list[npt.NDArray[np.int64]], n: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    # One image of each class in random order, again and again: every part of the epoch is balanced.
+    # Rounds of one image per class, in random order, so that every part of the epoch is balanced.
     n_rounds = -(-n // len(members))
     columns = np.stack([_cycled(m, n_rounds, rng) for m in members], axis=1)
     return rng.permuted(columns, axis=1).ravel()[:n]

@@ -58,7 +58,7 @@ def fits(tiles: Tiles, device: torch.device) -> bool:
 
 
 def stream(tiles: Tiles, steps: Iterable[Rows], device: torch.device) -> Iterator[Tensor]:
-    """Tiles that a thread gathers a few batches ahead, and that are copied without waiting."""
+    """Batches that a thread gathers in advance; they are copied to the device without waiting."""
     ready: queue.Queue[Tensor | BaseException | None] = queue.Queue(maxsize=AHEAD)
     stopped = threading.Event()
     pin = device.type == "cuda"

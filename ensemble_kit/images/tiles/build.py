@@ -144,9 +144,9 @@ def build_tile_sets(
     progress: Callable[[int, int], None] | None = None,
     max_cache_bytes: int = MAX_CACHE_BYTES,
 ) -> dict[TileSpec, Tiles]:
-    """Several sets of tiles, for which each image is decoded once and resized from the original.
+    """Several sets of tiles: each image is decoded once and resized from the original.
 
-    Parameters as for `build_tiles`; each set equals what `build_tiles` gives for its specification.
+    Parameters as for `build_tiles`; each set is equal to that of `build_tiles`.
     """
     check_crop(crop)
     wanted = sorted(set(specs), key=lambda s: -s.image_size)
@@ -188,10 +188,10 @@ def _key(manifest: Manifest, made: list[Recipe], spec: TileSpec, crop: str) -> s
             manifest.table["sample_id"], manifest.table["sha256"], made, strict=True
         )
     ]
-    # The digest of a pair is of both files, so the shown stain must be part of the key.
-    shown = {"stain": spec.stain} if spec.stain else {}
+    # The digest of a pair covers both files, so the stain must be part of the key.
+    stain = {"stain": spec.stain} if spec.stain else {}
     return digest_json(
-        {"version": VERSION, "rows": rows, "image_size": spec.image_size, "crop": crop, **shown}
+        {"version": VERSION, "rows": rows, "image_size": spec.image_size, "crop": crop, **stain}
     )
 
 

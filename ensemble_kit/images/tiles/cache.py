@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ensemble_kit.errors import EnsembleKitError, EnvironmentFault, disk_fault
 from ensemble_kit.files import digest_file, read_json, write_json
 
-# Raise it when decoding or resizing changes a single pixel: old caches are then left alone.
+# Increase it with every change of decoding or resizing: older caches are then not used.
 VERSION = 2
 MAX_CACHE_BYTES = 64 * 2**30
 _ABANDONED_SECONDS = 6 * 3600
@@ -56,10 +56,10 @@ def open_tiles(folder: Path, key: str) -> Stored | None:
 
 
 class NewTiles:
-    """A set of tiles that is being written: space is reserved first, then rows are written in order.
+    """A set of tiles in the process of writing: space is reserved, then rows are written in order.
 
-    Rows are written, not memory-mapped: a full disk is then an OSError, and not a signal that ends
-    the process without a message.
+    Rows are written, not memory-mapped: a full disk then gives an OSError, while a memory map would
+    end the process with a signal.
 
     Parameters
     ----------

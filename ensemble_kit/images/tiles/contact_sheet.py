@@ -1,4 +1,4 @@
-"""Contact sheets: the images of a data set, and what an augmentation does to them."""
+"""Contact sheets: the images of a data set, with augmentation or as a network's input."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXT_HEIGHT = 16
 def class_sheet(
     manifest: Manifest, *, n_columns: int = 8, tile: int = 128, seed: int = 0
 ) -> Pixels:
-    """One row per class; the columns are different groups if there are enough.
+    """One row per class, with images of different groups if possible.
 
     Parameters
     ----------
@@ -106,11 +106,11 @@ def _in_color(tile: Pixels, color: str) -> Pixels:
     batch = torch.from_numpy(tile[None].copy())
     mean, std = color_statistics(color, [0.5] * 3, [1 / 6] * 3)
     draws = torch.Generator()
-    seen = augment_batch(batch, None, generator=draws, mean=mean, std=std, color=color)[0]
-    shown = ((seen / 6 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+    values = augment_batch(batch, None, generator=draws, mean=mean, std=std, color=color)[0]
+    pixels = ((values / 6 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     if color == "grayscale":
-        shown = shown.repeat_interleave(3, dim=0)
-    return shown.permute(1, 2, 0).numpy()
+        pixels = pixels.repeat_interleave(3, dim=0)
+    return pixels.permute(1, 2, 0).numpy()
 
 
 def _enlarged(picture: Pixels, height: int) -> Pixels:
@@ -119,7 +119,7 @@ def _enlarged(picture: Pixels, height: int) -> Pixels:
 
 
 def grid(rows: Sequence[Sequence[Pixels]], titles: Sequence[str]) -> Pixels:
-    """Pictures of one size in rows, a title above each."""
+    """Rows of pictures of the same size, with a title above each row."""
     height, width = rows[0][0].shape[:2]
     n_columns = max(len(row) for row in rows)
     step = height + GAP + TEXT_HEIGHT

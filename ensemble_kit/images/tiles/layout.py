@@ -30,9 +30,9 @@ class TileSpec:
     image_size : int
         Pixels, square.
     stain : {"he", "ihc"}, optional
-        One image of each pair; if absent, as in the manifest.
+        Use one image of each pair. Default: as in the manifest.
     stain_norm : {"none", "macenko", "reinhard"}, optional
-        If absent, as in the manifest.
+        Stain normalisation. Default: as in the manifest.
     """
 
     image_size: int
@@ -47,14 +47,14 @@ class Recipe:
     Parameters
     ----------
     path, pair_path : str
-        Images; `pair_path` is empty for single images.
+        Paths of the images; `pair_path` is empty for single images.
     join : {"none", "side", "stack", "channels"}
         `side`: left and right, twice as wide. `stack`: both squeezed to half the width, left and
         right in one square. `channels`: six channels.
     color : {"rgb", "grayscale"}
-        Grayscale keeps three equal channels (ITU-R 601 luma), so that any network fits.
+        Grayscale has three equal channels (ITU-R 601 luma), so that any network fits.
     stain_norm : {"none", "macenko", "reinhard"}
-        See `ensemble_kit.images.stain_normalization`; before anything else.
+        See `ensemble_kit.images.stain_normalization`; applied first.
     """
 
     path: str
@@ -77,9 +77,9 @@ def recipes(
     Parameters
     ----------
     stain : {"he", "ihc"}, optional
-        Only this image of each pair.
+        Use only this image of each pair.
     stain_norm : {"none", "macenko", "reinhard"}, optional
-        In place of the manifest's.
+        Replaces the value of the manifest.
 
     Raises
     ------
@@ -120,8 +120,8 @@ def tile_shape(manifest: Manifest, spec: TileSpec) -> tuple[int, int, int]:
         The manifest does not have these images.
     """
     first = manifest.take(np.arange(1))
-    read = recipes(first, stain=spec.stain, stain_norm=spec.stain_norm)[0]
-    return read.shape(spec.image_size)
+    layout = recipes(first, stain=spec.stain, stain_norm=spec.stain_norm)[0]
+    return layout.shape(spec.image_size)
 
 
 def render(
