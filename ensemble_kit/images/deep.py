@@ -100,7 +100,7 @@ def _tag(image: Any, number: int, default: Any) -> Any:
 def _unknown(path: str, fault: str) -> DataError:
     return DataError(
         f"'{path}' {fault}",
-        f"16-bit images need a brightest value of at least {MIN_BRIGHTEST} of 65535; otherwise the "
+        f"a 16-bit image needs a brightest value of at least {MIN_BRIGHTEST} of 65535; otherwise the "
         "value of white is unknown",
         "Save the image with 8 bits per channel, with the contrast that you want",
     )

@@ -1,1 +1,1 @@
-"""Tuning: an Optuna study per member, kept in the run folder; its best values feed the next training."""
+"""Tuning: one Optuna study per member in the run folder; the next training uses its best values."""

@@ -1,7 +1,4 @@
-"""The best values that tuning found for a member, as a small file in the run folder.
-
-Knows no Optuna: whoever trains reads only this.
-"""
+"""The best values of a member's tuning, as a file in the run folder. Does not import Optuna."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ def best_record(run: Run, member: str) -> dict[str, Any] | None:
     Raises
     ------
     IntegrityError
-        The file is damaged, was changed since, or is that of another member.
+        The file is damaged, was changed later, or belongs to another member.
     """
     path = best_path(run, member)
     if not path.is_file():
@@ -36,35 +33,29 @@ def best_record(run: Run, member: str) -> dict[str, Any] | None:
     best = read_checked(path, advice=advice)
     values = best.get("values")
     if best.get("member") != member or not isinstance(values, dict):
-        whose = (
-            f"holds values of '{best.get('member')}'"
-            if isinstance(values, dict)
-            else "holds no values"
+        whose = f"values of '{best.get('member')}'" if isinstance(values, dict) else "no values"
+        raise IntegrityError(
+            f"'{path}' holds {whose}", f"it must hold the tuned values of '{member}'", advice
         )
-        raise IntegrityError(f"'{path}' {whose}", "tuned values belong to their member", advice)
     return best
 
 
 def tuned_values(run: Run, member: str) -> dict[str, Any]:
     """Settings that were tuned for `member` in this run, by their names in the search space.
 
-    Empty if the member was not tuned, or if no trial was better than the default.
-
-    Raises
-    ------
-    IntegrityError
-        As `best_record`.
+    Empty if the member was not tuned, or if no trial was better than the default. Errors as for
+    `best_record`.
     """
     return dict((best_record(run, member) or {}).get("values", {}))
 
 
 def write_gains(run: Run, gains: Sequence[Mapping[str, Any]]) -> None:
-    """Store whether tuning helped, for the report: one row per member and ensemble."""
+    """Store the gains by tuning for the report: one row per member and ensemble."""
     write_checked(run.path / "tuned" / GAINS, {"schema_version": 1, "gains": list(gains)})
 
 
 def write_best(run: Run, member: str, values: dict[str, Any], about: dict[str, Any]) -> None:
-    """Store the best settings of `member`, with where they come from."""
+    """Store the best settings of `member`; `about` holds their trial and scores."""
     write_checked(
         best_path(run, member), {"schema_version": 2, "member": member, "values": values, **about}
     )

@@ -1,4 +1,4 @@
-"""Tuning by a proxy: cheap trials in a study of their own, then a few of them trained in full."""
+"""Tuning by a proxy: cheap trials in a separate study, then a few of them trained in full."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tune_by_proxy(
     Returns
     -------
     Tuning
-        That of the full trainings.
+        The tuning with the full trainings.
     """
     folder = Run(plan.run_path / "tuned" / FOLDER)
     train, folds = proxy.part(plan.train, plan.folds, plan.seed)

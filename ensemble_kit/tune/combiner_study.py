@@ -1,7 +1,4 @@
-"""The study of a combiner: its settings are tuned inside the group folds of a run's predictions.
-
-Reads out-of-fold predictions only; no network is trained.
-"""
+"""Tuning of a combiner on the out-of-fold predictions of a run, over its folds."""
 
 from __future__ import annotations
 
@@ -64,13 +61,14 @@ INNER = "inner"
 
 @dataclasses.dataclass(frozen=True)
 class TunedCombiner:
-    """A combiner's study.
+    """The tuning of a combiner.
 
     Parameters
     ----------
+    method : str
     trials : tuple of TrialResult
     best : TrialResult
-        The settings with the lowest log loss over all folds.
+        The trial with the lowest log loss over all folds.
     gain : Gain
         Default minus tuned; the settings of each fold are chosen on the other folds.
     """
@@ -90,8 +88,8 @@ class _Fits:
     seed: int
 
     def losses(self, values: Mapping[str, Any]) -> tuple[list[FoldLoss], list[float]]:
-        """Each fold's loss by the fit to all others; and per fold, the loss of the other folds
-        by fits that saw neither of the two."""
+        """Two losses per fold k: that of fold k by a fit without it; and that of the other folds j
+        by fits without k and j."""
         fold, names, pairs = self._splits()
         fitted = self._fitted(values)
         outer = [self._loss(one, fold == k) for k, one in zip(names, fitted, strict=False)]
@@ -102,7 +100,7 @@ class _Fits:
         return outer, [overall(inner[k]) for k in names.tolist()]
 
     def proba(self, chosen: Sequence[Mapping[str, Any]]) -> Array:
-        """Probabilities of all rows, the k-th fold by the k-th of these settings."""
+        """Probabilities of all rows; `chosen[k]` are the settings for the k-th fold."""
         fold, names, _ = self._splits()
         out = np.empty((len(self.oof), self.oof.n_classes))
         fitted: dict[str, list[Combiner]] = {}
@@ -120,8 +118,10 @@ class _Fits:
         return fold, names, list(itertools.combinations(names.tolist(), 2))
 
     def _fitted(self, values: Mapping[str, Any]) -> list[Combiner]:
-        """Fits without each fold, then without each pair: always together, since the networks of
-        the perceptron are trained as one batch."""
+        """Fits without each fold, then without each pair of folds.
+
+        All fits are made together, because the perceptron trains its networks as one batch.
+        """
         fold, names, pairs = self._splits()
         rows = [np.flatnonzero(fold != k) for k in names]
         rows += [np.flatnonzero((fold != k) & (fold != j)) for k, j in pairs]
@@ -149,15 +149,16 @@ def tune_combiner(
     """Tune the settings of a combiner on a run's out-of-fold predictions.
 
     A trial is scored by the log loss of the cross-fitted combiner: it is fitted without each fold,
-    and predicts that fold. The first trial is the combiner as it stands. The same call continues.
+    and predicts that fold. The first trial has the default settings. The same call resumes an
+    interrupted tuning.
 
     Parameters
     ----------
     method : {"mlp", "logistic", "boosting"}
     run : Run
-        All folds of all members must be finished; three folds or more.
+        A run with three folds or more; all folds of all members must be finished.
     n_trials : int
-        Trials in all, including those of earlier calls.
+        Total number of trials, including those of earlier calls.
 
     Returns
     -------
@@ -166,16 +167,16 @@ def tune_combiner(
     Raises
     ------
     UsageError
-        A combiner without settings to tune, or fewer than three folds.
+        A combiner that cannot be tuned, or fewer than three folds.
     DataError
-        No predictions, an unfinished member, or a study of other predictions.
+        No predictions, an unfinished member, or an earlier study with other predictions.
     RunLockedError
         Another process works on this run.
     """
     if method not in SPACES:
         raise UsageError(
             f"The combiner '{method}' cannot be tuned",
-            f"combiners that can: {', '.join(SPACES)}",
+            f"the combiners that can be tuned are {', '.join(SPACES)}",
             did_you_mean(method, SPACES),
         )
     with run.locked(), database(storage_path(run)):

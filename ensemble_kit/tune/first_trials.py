@@ -1,4 +1,4 @@
-"""The trials that a study begins with, and trials that were cut off and are continued."""
+"""The first trials of a study, and the continuation of interrupted trials."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ensemble_kit.tune.proxy import PROXY
 from ensemble_kit.tune.space import Dimension, own_values
 from ensemble_kit.tune.trials import CONTINUES, DEFAULT, ORIGIN, OUTCOME, OVERRIDES
 
-# Settings of published systems: learning rate and batch size, and the head's rate where it differs.
+# Settings of published systems: learning rate, batch size, and the head's rate if it differs.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "1e-3 with 256": {"learning_rate": 1e-3, "batch_size": 256},
     "1e-4 with 256": {"learning_rate": 1e-4, "batch_size": 256},
     "1e-3 with 32": {"learning_rate": 1e-3, "batch_size": 32},
     "1e-4, head 1e-3, with 32": {"learning_rate": 1e-4, "batch_size": 32, "head_rate": 10.0},
 }
-# So often in a row may a trial be cut off without finishing an epoch; the default has no limit.
-MOST_CUT_OFFS = 5
+# Most interruptions of a trial in a row without a finished epoch; the default has no limit.
+MOST_INTERRUPTIONS = 5
 PROGRESS, IN_VAIN = "progress", "in_vain"
 
 
 def first_trials(
     member: Member, axes: Sequence[Dimension]
 ) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
-    """The values of each first trial by its name, and the names of those outside of the space.
+    """Name -> values of the first trials, and the names of those outside of the space.
 
-    The first is the member as it stands. A setting of a published system that is no axis of the
-    space is an override of that one trial.
+    The first trial has the member's own settings. A setting of a published system that is not in
+    the space is an override of that trial.
     """
     own, by_name = own_values(member), {axis.name: axis for axis in axes}
     planned, outside = {DEFAULT: {name: own[name] for name in by_name}}, []
@@ -50,14 +50,13 @@ def enqueue_next(
     axes: Sequence[Dimension],
     about: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Enqueue the next one of the planned trials, unless another trial waits.
+    """Enqueue the next planned trial, unless another trial waits.
 
-    One at a time, so that a trial that was cut off is continued before the next one begins.
+    Interrupted trials are continued before the next planned one begins.
 
     Parameters
     ----------
     planned : mapping of origin to values
-        In their order.
     about : mapping of origin to user attributes, optional
     """
     trials = study.get_trials(deepcopy=False)
@@ -79,20 +78,20 @@ def enqueue_next(
     )
 
 
-def continue_cut_off(
+def continue_interrupted(
     study: optuna.Study,
     progress: Callable[[FrozenTrial], int],
     *,
     dead: Callable[[FrozenTrial], bool],
 ) -> None:
-    """Put trials that were cut off in line again, with the same values.
+    """Enqueue interrupted trials again, with the same values.
 
     Parameters
     ----------
     progress : callable
-        Epochs of a trial that are on the disk.
+        Returns the number of stored epochs of a trial.
     dead : callable
-        Whether a trial in the state RUNNING has no live process.
+        Returns whether a trial in the state RUNNING has no live process.
     """
     trials = study.get_trials(deepcopy=False)
     continued = {trial.user_attrs.get(CONTINUES) for trial in trials}
@@ -107,6 +106,6 @@ def continue_cut_off(
         attrs = {k: v for k, v in trial.user_attrs.items() if k in {ORIGIN, OVERRIDES, PROXY}}
         now, before = progress(trial), trial.user_attrs.get(PROGRESS, 0)
         in_vain = trial.user_attrs.get(IN_VAIN, 0) + 1 if now <= before else 0
-        if params and (in_vain < MOST_CUT_OFFS or attrs.get(ORIGIN) == DEFAULT):
+        if params and (in_vain < MOST_INTERRUPTIONS or attrs.get(ORIGIN) == DEFAULT):
             again = {CONTINUES: trial.number, PROGRESS: now, IN_VAIN: in_vain}
             study.enqueue_trial(params, user_attrs={**attrs, **again}, skip_if_exists=False)

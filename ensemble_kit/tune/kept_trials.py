@@ -1,6 +1,6 @@
-"""Finished trials as a library of models: greedy selection picks from all of them.
+"""Finished trials as a library of models for greedy selection.
 
-The picked trials become members whose folds are trained already. Does not train.
+The selected trials become members; their folds are already trained.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from ensemble_kit.tune.trials import DEFAULT, ORIGIN, VALUES, ended, whole
 
 @dataclasses.dataclass(frozen=True)
 class Pick:
-    """A trial that greedy selection picked.
+    """A trial that greedy selection selected.
 
     Parameters
     ----------
     member : str
-        The member whose settings were tried.
+        The tuned member.
     name : str
-        The name of the trial as a member of the run; the member's own for the default.
+        Name of the trial as a member of the run; the default trial has the member's name.
     trial : int
+        Number of the trial.
     weight : float
-        Its share of the mean probability.
+        Weight in the mean of the probabilities.
     """
 
     member: str
@@ -55,7 +56,7 @@ class Library:
     ----------
     trials : sequence of (study, trial)
     table : Predictions
-        One member per trial, the training rows only.
+        One member per trial; training rows only.
     """
 
     trials: Sequence[tuple[MemberStudy, FrozenTrial]]
@@ -63,7 +64,7 @@ class Library:
 
     @classmethod
     def of(cls, studies: Mapping[str, MemberStudy], train: Manifest) -> Library | None:
-        """The trials whose folds were all trained and whose logits are here; None if there are none.
+        """The trials with all folds trained and stored logits; None if there are none.
 
         Examples
         --------
@@ -103,7 +104,7 @@ class Library:
         return cross_fitted_proba(GreedySelection(), self.table)
 
     def picks(self) -> list[Pick]:
-        """The trials that greedy selection picks on all folds, the heaviest first."""
+        """The trials that greedy selection selects on all folds, by decreasing weight."""
         table = self.table
         fitted = GreedySelection().fit(table.logits, table.labels, table.groups)
         order = np.argsort(-fitted.weights_, kind="stable")
@@ -120,15 +121,15 @@ class Library:
 
 
 def keep_picks(run: Run, library: Library, picks: Sequence[Pick], manifest: Manifest) -> None:
-    """Make members of the picked trials, and remove the networks of all others.
+    """Make members of the selected trials, and remove the networks of all others.
 
-    A picked trial's values are stored under its name, and its networks where the next training
-    looks for them: that training only predicts.
+    The values and networks of a selected trial are stored under its name. The next training uses
+    these networks and only computes predictions.
 
     Parameters
     ----------
     manifest : Manifest
-        Training and test rows, as the next training has them.
+        Training and test rows of the next training.
     """
     if "sha256" not in manifest.table:
         manifest = with_digests(manifest)
@@ -153,7 +154,7 @@ def _place_networks(
 ) -> None:
     objective = study.objective
     if objective.member.recipe.select_on == "held-out-fold":
-        return  # such a trial was trained by another rule than its member is
+        return  # trials do not select an epoch, but the member does
     tried = objective.tried(trial.user_attrs)
     member = Member(**{**tried.model_dump(), "name": name, "tuned": True})
     for fold in range(objective.folds.n_splits):

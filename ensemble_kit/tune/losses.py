@@ -1,7 +1,7 @@
-"""Losses of a trial on held-out folds: over all images, and patient by patient.
+"""Losses of a trial on held-out folds, over all images and per patient.
 
 Solo: the log loss of the member itself. Team: that of the mean with the other members' stored
-predictions. Knows no Optuna.
+predictions.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class FoldLoss:
     loss : float
         Mean over the images.
     n : int
-        Images.
+        Number of images.
     patients : tuple of float
-        Mean of each patient, in the order of their names.
+        Mean loss of each patient, in the order of their names.
     """
 
     loss: float
@@ -55,7 +55,7 @@ def fold_loss(
     ----------
     logits : array, shape (n_samples, n_classes)
     team : array, shape (n_samples, n_others, n_classes), optional
-        Probabilities of the other members: the loss is that of the mean over all of them.
+        Probabilities of the other members; the loss is then that of the mean over all members.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def fold_loss(
 
 
 def overall(folds: Sequence[FoldLoss]) -> float:
-    """The mean over all images of some folds.
+    """The mean loss over all images of some folds.
 
     Examples
     --------

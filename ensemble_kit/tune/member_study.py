@@ -1,7 +1,4 @@
-"""The study of one member: opened or gone on with, and its next trial.
-
-Knows Optuna's samplers and pruners. One trial is in `objective.py`.
-"""
+"""The Optuna study of one member and its next trial."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ensemble_kit.arrays import Array
 from ensemble_kit.locks import file_lock
 from ensemble_kit.seeding import derive_seed
-from ensemble_kit.tune.first_trials import continue_cut_off, enqueue_next, first_trials
+from ensemble_kit.tune.first_trials import continue_interrupted, enqueue_next, first_trials
 from ensemble_kit.tune.objective import Objective
 from ensemble_kit.tune.proxy import PROXY, ProxyTrial
 from ensemble_kit.tune.pruning import epoch_pruner
@@ -32,14 +29,14 @@ TEAM = "@team"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MemberStudy:
-    """A member's study and what its trials are trained with.
+    """A member's study and the objective of its trials.
 
     Parameters
     ----------
     has_server : bool
-        The storage is a database server: other hosts may be at trials of this study.
+        Whether the storage is a database server; other hosts may then run trials of this study.
     planned : sequence of ProxyTrial, optional
-        The trials to run instead of the first trials and those of the sampler.
+        Trials that replace the first trials and those of the sampler.
     """
 
     objective: Objective
@@ -61,12 +58,12 @@ class MemberStudy:
         has_server: bool = False,
         planned: Sequence[ProxyTrial] | None = None,
     ) -> MemberStudy:
-        """The member's study in this storage, which is created where it is missing.
+        """The member's study in this storage; a missing one is created.
 
         Raises
         ------
         DataError
-            The study is of other data, another recipe or another space.
+            The study was begun with other data, another recipe or another space.
         """
         member = objective.member
         study = optuna.create_study(
@@ -80,7 +77,7 @@ class MemberStudy:
         return cls(objective, study, storage, has_server, planned)
 
     def prepare(self) -> None:
-        """Enqueue the trials that were cut off."""
+        """Enqueue interrupted trials."""
         with one_host_at_a_time(self.storage, has_server=self.has_server):
             self._prepare()
 
@@ -89,7 +86,7 @@ class MemberStudy:
             _, outside = first_trials(self.objective.member, self.objective.axes)
             self.study.set_user_attr("outside", list(outside))
         # With a file, the caller holds the run's lock: no other process runs a trial.
-        continue_cut_off(self.study, self._progress, dead=lambda _: not self.has_server)
+        continue_interrupted(self.study, self._progress, dead=lambda _: not self.has_server)
 
     def _enqueue_next(self) -> None:
         if self.planned is None:
@@ -101,15 +98,15 @@ class MemberStudy:
         enqueue_next(self.study, values, self.objective.axes, about)
 
     def run_one(self, n_trials: int) -> TrialResult | None:
-        """Ask for a trial, train it and tell the study; the sampler follows the number of trials.
+        """Run the next trial; the sampler depends on the number of trials so far.
 
         Returns
         -------
         TrialResult or None
-            None if other processes have begun the last of `n_trials` meanwhile.
+            None if other processes have already begun the last of `n_trials`.
         """
         numbers: list[int] = []
-        # One process at a time asks: the next one knows of this trial.
+        # One process at a time samples, so that the next one takes this trial into account.
         with contextlib.ExitStack() as turn, warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             turn.enter_context(self._turn())
@@ -134,22 +131,22 @@ class MemberStudy:
         return file_lock(self.objective.run.path / "tuned" / ".turn")
 
     def results(self) -> list[TrialResult]:
-        """All trials that ended, in their order."""
+        """All ended trials, in order."""
         return [result_of(trial) for trial in ended(self.study)]
 
     def adopt_stale(self) -> None:
-        """With a server: put trials of workers that are gone in line again."""
+        """With a server: enqueue the trials of dead workers again."""
         if self.has_server:
             with one_host_at_a_time(self.storage, has_server=True):
                 optuna.storages.fail_stale_trials(self.study)
-                continue_cut_off(self.study, self._progress, dead=lambda _: False)
+                continue_interrupted(self.study, self._progress, dead=lambda _: False)
 
     def at_work(self) -> int:
-        """Trials in the state RUNNING."""
+        """The number of running trials."""
         return len(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
     def _n_begun(self) -> int:
-        """Trials so far. One that was cut off and goes on counts once: the same values come next."""
+        """The number of trials so far; a continued trial counts once, so that sampling is the same."""
         trials = self.study.get_trials(deepcopy=False)
         continued = {trial.user_attrs.get(CONTINUES) for trial in trials}
         begun = [t for t in trials if t.state != TrialState.WAITING and t.number not in continued]
@@ -164,17 +161,17 @@ class MemberStudy:
 
 
 def study_name(member: str, *, team: bool = False) -> str:
-    """What the study of a member is called in the storage."""
+    """The name of a member's study in the storage."""
     return f"{member}{TEAM}" if team else member
 
 
 def oof_logits(study: MemberStudy, chosen: Sequence[FrozenTrial]) -> Array | None:
-    """Out-of-fold logits of the training rows, fold k by the k-th of these trials.
+    """Out-of-fold logits of the training rows; those of fold k are by `chosen[k]`.
 
     Returns
     -------
     array of float32, shape (n_train, n_classes), or None
-        None if logits of a trial are on another host or damaged.
+        None if the logits of a trial are missing (e.g. on another host) or damaged.
     """
     objective = study.objective
     out = np.full((len(objective.train), objective.train.n_classes), np.nan, dtype=np.float32)
@@ -193,7 +190,7 @@ def _pruner(objective: Objective) -> optuna.pruners.BasePruner:
 
 
 def _facts(objective: Objective) -> Mapping[str, Any]:
-    """What all trials of a study have in common; their losses are compared."""
+    """The data and settings that all trials of a study share."""
     member = objective.member
     facts = member.facts(member.input_size)
     facts.pop("tuned")

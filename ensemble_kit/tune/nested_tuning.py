@@ -1,7 +1,4 @@
-"""Nested tuning: each fold is scored by settings that were tuned without it.
-
-The studies of fold k see only the other folds, so the gain is free of every choice made on the fold.
-"""
+"""Nested tuning: each fold is scored with settings that were tuned on the other folds."""
 
 from __future__ import annotations
 
@@ -27,12 +24,12 @@ def nested_gains(
     listener: Listener,
     worker_pool: WorkerPool | None,
 ) -> tuple[Gain, ...]:
-    """Gains of members, and of their mean, each fold tuned inside the other folds.
+    """Gains of the members and of their mean; each fold has settings tuned on the other folds.
 
     Returns
     -------
     tuple of Gain
-        Empty if the time ended before. The same call continues.
+        Empty if the time ended before. The same call resumes the tuning.
     """
     plan = tuning.plan
     shape = (len(plan.train), plan.train.n_classes)
@@ -68,7 +65,7 @@ def _gains(default: dict[str, Array], tuned: dict[str, Array], plan: TunePlan) -
 
 
 def _without(plan: TunePlan, fold: int) -> TunePlan:
-    """The plan of the other folds, renumbered, with studies in a folder of their own."""
+    """The plan for the other folds, renumbered, with a separate folder for the studies."""
     of = plan.folds.of(plan.train)
     rows = of != fold
     train = plan.train.take(rows)
@@ -84,7 +81,7 @@ def _without(plan: TunePlan, fold: int) -> TunePlan:
 
 
 def _of_fold(listener: Listener, fold: int) -> Listener:
-    """Tells of the trials of one fold's studies under names of their own."""
+    """A listener that adds the fold to the names of the studies."""
 
     def named(name: str) -> str:
         return f"{name} without fold {fold}"

@@ -1,6 +1,6 @@
-"""One trial: a member with the trial's settings is trained fold after fold, while it is worth it.
+"""One trial: a member with the trial's settings is trained fold by fold, until it is pruned.
 
-Each fold is trained exactly as `train-members` would train it. Only training rows are in reach.
+Each fold is trained as by `train-members`, on training rows only.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ from ensemble_kit.tune.trials import (
 
 # A training state is stored after an epoch if the last one is older than this.
 SAVE_SECONDS = 5.0
-MEMORY = "memory"  # the constraint: above 0 where memory ran out
+MEMORY = "memory"  # constraint of a trial: above 0 if memory ran out
 
 
 class EarlyStop(Exception):
-    """The percentile rule ends a trial within its first fold; carries the loss so far minus the best's."""
+    """The percentile rule ends a trial within its first fold."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,10 +73,11 @@ class Objective:
         Training rows only.
     axes : tuple of Dimension
     team : array, shape (n_train, n_others, n_classes), optional
-        Out-of-fold probabilities of the other members; a trial is then scored by the mean with them.
+        Out-of-fold probabilities of the other members; trials are then scored by the mean with them.
     prunes : bool
+        Stop trials that are worse than the best one.
     keeps_networks : bool
-        Store the network of each fold beside its logits; those of pruned trials are removed.
+        Store the network of each fold of finished trials beside its logits.
     on_epoch : callable
         Called after each epoch; may raise to stop.
     """
@@ -96,7 +97,7 @@ class Objective:
     on_epoch: Callable[[], None] = lambda: None
 
     def __call__(self, trial: optuna.Trial) -> float:
-        """The value that the sampler learns. How the trial ended is in its attributes."""
+        """The loss for the sampler; the trial's attributes hold its outcome."""
         values = self._suggested(trial)
         trial.set_user_attr(VALUES, values)
         began, files = time.perf_counter(), self.files_of(trial.user_attrs)
@@ -105,12 +106,12 @@ class Objective:
             value, outcome = self._over_folds(trial, files, cost)
             memory = -1.0
         except JobsFailedError:
-            value, outcome, memory = self._useless(trial.study), DIVERGED, -1.0
+            value, outcome, memory = self._worst_loss(trial.study), DIVERGED, -1.0
         except Exception as error:
             if not any(is_out_of_memory(link) for link in chain(error)):
                 raise
             give_back(self.device)
-            value, outcome, memory = self._useless(trial.study), OUT_OF_MEMORY, 1.0
+            value, outcome, memory = self._worst_loss(trial.study), OUT_OF_MEMORY, 1.0
         files.drop_states()
         if outcome != WHOLE:
             files.drop_networks()
@@ -121,9 +122,9 @@ class Objective:
         return value
 
     def tried(self, attrs: dict[str, Any]) -> Member:
-        """The member of a trial: with its values, and as it stands for the default.
+        """The member with the settings of a trial; the default trial has the member's own.
 
-        No epoch is chosen on the rows that score the trial.
+        The epoch is not selected on the held-out fold, because that fold scores the trial.
         """
         is_default = attrs.get(ORIGIN) == DEFAULT
         member = self.member if is_default else with_values(self.member, attrs[VALUES])
@@ -211,7 +212,7 @@ class Objective:
                 save_resume(folder, training.state() | so_far, files.made_of)
                 saved[0] = now
             if listener is not None:
-                listener.saw(training.epoch - 1, training.history[-1]["val_log_loss"])
+                listener.report(training.epoch - 1, training.history[-1]["val_log_loss"])
             self.on_epoch()
 
         fit.run(parts.fit, after_epoch)
@@ -230,7 +231,7 @@ class Objective:
         return parts_of(member, self.train, self.folds, fold, tiles, seed=self.seed)
 
     def fold_logits(self, attrs: dict[str, Any], fold: int) -> Array:
-        """Logits of one fold by a trial's settings, trained on all other folds: stored, or now.
+        """Logits of one fold by a trial's settings; if they are not stored, the fold is trained.
 
         Returns
         -------
@@ -244,7 +245,7 @@ class Objective:
         return result.logits
 
     def held_out(self, fold: int) -> npt.NDArray[np.bool_]:
-        """Which training rows a fold holds out."""
+        """Mask of the training rows that a fold holds out."""
         return np.asarray(self.folds.of(self.train) == fold)
 
     def _loss(self, logits: Array, fold: int) -> FoldLoss:
@@ -259,13 +260,13 @@ class Objective:
         assert best.value is not None
         return value_of_pruned(worse_by, best.value, known_values(trials))
 
-    def _useless(self, study: optuna.Study) -> float:
-        """The loss that a trial without predictions is recorded with: chance, or the worst so far."""
+    def _worst_loss(self, study: optuna.Study) -> float:
+        """The loss recorded for a trial without predictions: chance, or the worst so far."""
         return max([float(np.log(self.train.n_classes)), *known_values(ended(study))])
 
 
 class _Epochs:
-    """Reports each epoch under a step of its own, and asks the percentile rule within the first fold."""
+    """Reports the loss of each epoch and applies the percentile rule within the first fold."""
 
     def __init__(self, trial: optuna.Trial, fold: int, epochs: int, may_stop: bool) -> None:
         self._trial, self._first = trial, fold * epochs
@@ -279,21 +280,21 @@ class _Epochs:
     def replay(self, losses: tuple[float, ...]) -> None:
         """Report epochs that are already done."""
         for epoch, loss in enumerate(losses):
-            self.saw(epoch, loss)
+            self.report(epoch, loss)
 
-    def saw(self, epoch: int, loss: float) -> None:
+    def report(self, epoch: int, loss: float) -> None:
         self._losses.append(loss)
         self._trial.report(loss, self._first + epoch)
         if self._may_stop and self._trial.should_prune():
             raise EarlyStop
 
     def worse_by(self, best: optuna.trial.FrozenTrial) -> float:
-        """The lowest loss so far minus that of the best trial over as many epochs."""
+        """The lowest loss so far minus that of the best trial over the same epochs."""
         others = [best.intermediate_values.get(e, np.inf) for e in range(len(self._losses))]
         lowest = min(others, default=np.inf)
         return min(self._losses) - lowest if np.isfinite(lowest) else 0.0
 
 
 def _plain(value: Any) -> Any:
-    """A value as the study can hold it; an augmentation of one's own has no name."""
+    """A value that the study can store; a custom augmentation becomes "own"."""
     return value if isinstance(value, (str, int, float)) else "own"

@@ -1,6 +1,6 @@
-"""Did tuning help? Each member, and the mean of all, tuned against default on held-out patients.
+"""The gains by tuning: each member and the mean of all, tuned and default, on held-out patients.
 
-The tuned values of a fold are chosen on the other folds, so no fold scores its own choice.
+The tuned values of a fold are chosen on the other folds.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ ENSEMBLE, KEPT = "mean of all", "kept trials"
 
 @dataclasses.dataclass(frozen=True)
 class Gain:
-    """Tuned against default, by log loss (nats) on held-out patients.
+    """The log loss (nats) of default and tuned settings on held-out patients.
 
     Parameters
     ----------
+    name : str
     default, tuned : float
-        `tuned` is cross-fitted: the values of a fold are chosen on the other folds.
+        Log losses. `tuned` is cross-fitted: the values of a fold are chosen on the other folds.
     comparison : Comparison
-        Default minus tuned, paired, with its interval over patients.
+        Default minus tuned, paired, with an interval over patients.
     """
 
     name: str
@@ -63,14 +64,16 @@ class Gain:
 
 @dataclasses.dataclass(frozen=True)
 class TunedMember:
-    """The study of one member.
+    """The tuning of one member.
 
     Parameters
     ----------
     best : TrialResult or None
         None if no trial ended with all folds trained.
     gain : Gain or None
-        None without a finished default, or if logits of trials are on another host.
+        None without a finished default trial, or if logits of trials are on another host.
+    share_of_images : float or None
+        See `share_of_images`.
     """
 
     name: str
@@ -87,19 +90,19 @@ class TunedMember:
 
 @dataclasses.dataclass(frozen=True)
 class TuningResult:
-    """The studies of all members, and the gains of ensembles over the mean of the defaults.
+    """The tuning of all members, and the gains of ensembles over the mean of the default members.
 
     Parameters
     ----------
     ensemble : Gain or None
-        Of the mean of all tuned members; None with a single member, or if a member has no gain.
+        Gain of the mean of all tuned members; None with a single member, or if a member has no gain.
     kept : Gain or None
-        Of the trials that greedy selection picks; None without `keep_trials`.
+        Gain of the trials that greedy selection selects; None without `keep_trials`.
     picks : tuple of Pick
-        Those trials.
+        The selected trials.
     nested : tuple of Gain
-        Of members and of their mean, tuned inside the training folds of each fold; empty without
-        `nested`, or if the time ended before.
+        Gains of the members and of their mean by nested tuning; empty without `nested`, or if the
+        time ended before.
     """
 
     members: tuple[TunedMember, ...]
@@ -111,7 +114,7 @@ class TuningResult:
 
     @property
     def gains(self) -> list[Gain]:
-        """Those of the members, then those of the ensembles, as far as they are known."""
+        """The gains of the members, then those of the ensembles, without missing ones."""
         own = [one.gain for one in self.members]
         return [gain for gain in (*own, self.ensemble, self.kept) if gain is not None]
 
@@ -122,7 +125,7 @@ def tuning_result(
     notes: Sequence[str] = (),
     library: Library | None = None,
 ) -> TuningResult:
-    """What the studies found, and whether it helped; with a library, its greedy selection too."""
+    """The results of the studies, with the gains; with a library, also its greedy selection."""
     members, pairs = [], []
     for name, study in studies.items():
         trials = ended(study.study)
@@ -153,7 +156,7 @@ def tuning_result(
 
 
 def share_of_images(trials: Sequence[TrialResult]) -> float | None:
-    """Images trained on, as a share of those of the same trials without pruning (equal epochs)."""
+    """Images trained on, as a share of those without pruning (with equal epochs)."""
     full = [one.epoch_images for one in trials if one.loss is not None]
     if not full:
         return None
@@ -167,7 +170,7 @@ def cross_fitted_choice(losses: Sequence[Sequence[Any]]) -> list[int]:
     Parameters
     ----------
     losses : sequence of (sequence of FoldLoss)
-        Of each trial, all folds.
+        The losses of all folds, for each trial.
 
     Examples
     --------
@@ -187,7 +190,7 @@ def cross_fitted_choice(losses: Sequence[Sequence[Any]]) -> list[int]:
 
 
 def _probabilities(study: MemberStudy, trials: list[FrozenTrial]) -> tuple[Array, Array] | None:
-    """Those of the default, and of the trials that the other folds choose."""
+    """Probabilities of the default trial, and of the trials chosen on the other folds."""
     default, tried = default_of(trials), whole(trials)
     if default is None:
         return None
@@ -200,7 +203,7 @@ def _probabilities(study: MemberStudy, trials: list[FrozenTrial]) -> tuple[Array
 
 
 def _as_scored(study: MemberStudy, pair: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The probabilities that the objective scores: with a team, the mean with the other members."""
+    """The probabilities that the objective scores; with a team, the mean with the other members."""
     team = study.objective.team
     if team is None:
         return pair
@@ -210,12 +213,12 @@ def _as_scored(study: MemberStudy, pair: tuple[Array, Array]) -> tuple[Array, Ar
 
 
 def proba_of(logits: Array) -> Array:
-    """Probabilities of logits, both of shape (n, n_classes)."""
+    """The softmax of logits, shape (n, n_classes)."""
     return softmax(logits[:, None].astype(np.float64))[:, 0]
 
 
 def paired_gain(name: str, default: Array, tuned: Array, train: Manifest) -> Gain:
-    """The gain of some probabilities over others, shapes (n_train, n_classes), paired over patients."""
+    """The gain of `tuned` over `default`, probabilities of shape (n_train, n_classes)."""
     losses = [float(log_loss_per_sample(train.labels, p).mean()) for p in (default, tuned)]
     compared = compare_predictions(train.labels, tuned, default, train.groups, metric="log_loss")
     return Gain(name, losses[0], losses[1], compared)

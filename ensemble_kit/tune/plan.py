@@ -1,7 +1,4 @@
-"""What is tuned with what: a plan that this process and its workers open in the same way.
-
-Reads images and opens the storage; trains nothing. Only training rows are handed on.
-"""
+"""The plan of a tuning, from which this process and its workers open the studies."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ from ensemble_kit.tune.storage import database, is_server, open_storage, storage
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TunePlan:
-    """Everything that trials are made with, as values that another process can be given.
+    """All data and settings of the trials, as values that can be sent to another process.
 
     Parameters
     ----------
@@ -43,12 +40,11 @@ class TunePlan:
     keeps_networks : bool
         Store the networks of finished trials.
     planned : mapping of member name to list of ProxyTrial
-        Trials to run instead of those that a sampler proposes.
+        Trials that replace those of the sampler.
     proxy : Proxy, optional
-        What the planned trials were chosen by.
+        The proxy that chose the planned trials.
     images : Manifest, optional
-        Training rows that are decoded, where they are more than `train`: all plans of a tuning share
-        one cache.
+        Training rows to decode, if they are more than `train`, so that all plans share one cache.
     """
 
     members: tuple[Member, ...]
@@ -69,7 +65,7 @@ class TunePlan:
     images: Manifest | None = None
 
     def tiles(self) -> dict[TileSpec, Tiles]:
-        """The decoded images, which all members and trials share."""
+        """The decoded images of all members and trials."""
         sizes = self.space.image_size
         tried = [
             m if size is None else m.model_copy(update={"image_size": size})
@@ -137,22 +133,22 @@ def others_proba(run: Run, member: str, train: Manifest) -> Array:
     UsageError
         The run has no predictions of other members.
     DataError
-        They are of other images.
+        Training images have no stored predictions.
     """
     names = [n for n in run.members() if n.partition("@")[0] != member] if run.exists else []
     if not names:
         raise UsageError(
-            f"--objective team cannot score {member}: the run has no predictions of other members",
-            f"in '{run.path.as_posix()}'",
-            "Train them first (ensemble-kit train-members), or use --objective solo",
+            f"'{run.path.as_posix()}' has no predictions of members other than {member}",
+            "--objective team needs them to score trials",
+            "Train other members first (ensemble-kit train-members), or use --objective solo",
         )
     table = run.predictions("oof").select(names)
     where = {name: row for row, name in enumerate(table.sample_ids.tolist())}
     ids = train.sample_ids.tolist()
     if missing := [i for i in ids if i not in where]:
         raise DataError(
-            f"{len(missing)} training images have no stored predictions",
-            f"e.g. {first_few(missing, 2)}",
+            f"{len(missing)} training images have no stored predictions, e.g. {first_few(missing, 2)}",
+            "--objective team needs predictions of the other members for all training images",
             "Use the run's own data and folds",
         )
     rows = np.array([where[i] for i in ids])

@@ -1,7 +1,4 @@
-"""Optuna's own plots of the studies, as PNG files in the run folder.
-
-Draws, and writes plain words on the axes; computes nothing of its own.
-"""
+"""Optuna's plots of the studies, as PNG files in the run folder, with plain axis labels."""
 
 from __future__ import annotations
 
@@ -28,13 +25,13 @@ PLOTS: dict[str, Callable[[optuna.Study], Any]] = {
     "contour": lambda study: drawn.plot_contour(study, params=_two(study), target_name=LOSS),
     "parallel": lambda study: drawn.plot_parallel_coordinate(study, target_name=LOSS),
 }
-# Fewer trials say nothing about importances, and a contour needs points around it.
+# Importances and contours need at least this number of trials.
 FEWEST = 4
 OF_SEVERAL = ("importances", "contour", "parallel")
 
 
 def draw_studies(run: Run, storage: str | None = None) -> list[Path]:
-    """Draw every study of a run into `tuned/plots`; the paths of the files."""
+    """Draw every study of a run into `tuned/plots`; return the paths of the files."""
     paths: list[Path] = []
     for name, study in stored_studies(run, storage).items():
         if len(known_values(ended(study))) >= FEWEST:
@@ -67,14 +64,14 @@ def _draw(run: Run, name: str, study: optuna.Study, plot: str) -> Path:
 
 
 def _two(study: optuna.Study) -> list[str]:
-    """Learning rate and batch size where both are tuned, else the first two settings."""
+    """Learning rate and batch size if both are tuned, else the first two settings."""
     names = list(dict.fromkeys(name for trial in ended(study) for name in trial.params))
     wanted = [f"batch_size{LOG2}", "learning_rate"]
     return wanted if set(wanted) <= set(names) else names[:2]
 
 
 def _title(figure: Any, name: str) -> None:
-    """The study's name before the title of the plot, not above it."""
+    """Put the study's name before the title of each plot."""
     titles = [(axes, place) for axes in figure.axes for place in ("left", "center")]
     titled = [(axes, place) for axes, place in titles if axes.get_title(place)]
     for axes, place in titled:
@@ -86,7 +83,7 @@ def _title(figure: Any, name: str) -> None:
 
 
 def _mark_pruned(axes: Any, study: optuna.Study) -> None:
-    """Hollow points for trials that were stopped: their loss is an estimate."""
+    """Hollow points for pruned trials, whose loss is an estimate."""
     pruned = [t for t in ended(study) if t.user_attrs[OUTCOME] == PRUNED]
     if pruned:
         axes.scatter(
@@ -97,7 +94,7 @@ def _mark_pruned(axes: Any, study: optuna.Study) -> None:
 
 
 def _tidy_parallel(figure: Any) -> None:
-    """Batch sizes on their axis, and no legend over the title."""
+    """Show batch sizes on their axis, and remove legends over the title."""
     main, _, *others = figure.axes  # the second one is the colour bar
     legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
     for legend in (*legends, *figure.legends):
@@ -110,7 +107,7 @@ def _tidy_parallel(figure: Any) -> None:
 
 
 def _name_axes(figure: Any) -> None:
-    """Plain names; batch sizes instead of their logarithms."""
+    """Plain names of settings, and batch sizes instead of their logarithms."""
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             label = axis.get_label_text()

@@ -1,7 +1,4 @@
-"""A cheaper form of the trials: fewer epochs, smaller images, a part of the patients.
-
-Values and records; trains nothing.
-"""
+"""A proxy: a cheaper form of the trials with fewer epochs, smaller images, or fewer patients."""
 
 from __future__ import annotations
 
@@ -22,13 +19,13 @@ from ensemble_kit.seeding import generator
 from ensemble_kit.tune.trials import DEFAULT, ORIGIN, VALUES, whole
 
 PROXY = "proxy"
-# So many trials are trained in full: the default, the best ones, and others over the whole range.
+# Trials that are trained in full, beside the default: the best ones, and others over all ranks.
 N_BEST, N_OTHERS = 2, 2
 
 
 @dataclasses.dataclass(frozen=True)
 class Proxy:
-    """What is cheaper in a trial; None leaves it as it is.
+    """The settings of a proxy; None leaves a setting unchanged.
 
     Parameters
     ----------
@@ -52,8 +49,8 @@ class Proxy:
         given = dataclasses.asdict(self)
         if all(value is None for value in given.values()):
             raise UsageError(
-                "A proxy without a setting",
-                f"it may have {', '.join(given)}",
+                "The proxy has no setting",
+                f"it needs one of {', '.join(given)}",
                 "Use e.g. --proxy epochs=3,image_size=64",
             )
         right = {
@@ -64,8 +61,8 @@ class Proxy:
         for name, is_right in right.items():
             if not is_right:
                 raise UsageError(
-                    f"got {name}={given[name]}",
-                    "a proxy has 1 epoch or more, images of 8 pixels or more, and a share between 0 and 1",
+                    f"Invalid proxy: {name}={given[name]}",
+                    "a proxy has 1 epoch or more, image_size 8 or more, and images between 0 and 1",
                     "Change that value",
                 )
 
@@ -85,14 +82,14 @@ class Proxy:
         """A share of the patients of each fold and class, at least one of each."""
         if self.images is None:
             return train, folds
-        fold, kept = folds.of(train), set[str]()
+        fold, chosen = folds.of(train), set[str]()
         rng = generator(seed, "proxy")
         for k in range(folds.n_splits):
             for label in range(train.n_classes):
                 groups = np.unique(train.groups[(fold == k) & (train.labels == label)])
-                n_kept = math.ceil(self.images * len(groups))
-                kept |= set(rng.permutation(groups)[:n_kept].tolist())
-        rows = np.isin(train.groups, sorted(kept))
+                n_chosen = math.ceil(self.images * len(groups))
+                chosen |= set(rng.permutation(groups)[:n_chosen].tolist())
+        rows = np.isin(train.groups, sorted(chosen))
         return train.take(rows), Folds(train.sample_ids[rows], fold[rows], folds.split_by)
 
 
@@ -106,7 +103,7 @@ class ProxyTrial:
 
 
 def trials_to_check(trials: Sequence[FrozenTrial]) -> list[ProxyTrial]:
-    """The default, the best trials, and others spread over the ranks of those with all folds."""
+    """Of the trials with all folds: the default, the best ones, and others spread over all ranks."""
     done = sorted(whole(trials), key=lambda t: (t.value, t.number))
     default = [t for t in done if t.user_attrs.get(ORIGIN) == DEFAULT]
     rest = [t for t in done if t.user_attrs.get(ORIGIN) != DEFAULT]
@@ -124,7 +121,7 @@ def trials_to_check(trials: Sequence[FrozenTrial]) -> list[ProxyTrial]:
 
 
 def proxy_record(trials: Sequence[FrozenTrial], proxy: Proxy) -> dict[str, Any]:
-    """What is stored of a proxy: its settings, and its rank correlation with the full training."""
+    """The stored record of a proxy: its settings, and its rank correlation with full training."""
     pairs = [(t.user_attrs[PROXY], t.value) for t in whole(trials) if PROXY in t.user_attrs]
     correlation = None
     if len(pairs) > 2:

@@ -1,4 +1,4 @@
-"""When a trial is not worth further folds, and the value that the sampler learns from it.
+"""Pruning: when a trial is stopped, and the loss that is recorded for it.
 
 Between folds: a paired test over patients against the best trial so far, and a comparison with the
 best third of all trials. Within the first fold: Optuna's percentile rule over epochs.
@@ -17,14 +17,14 @@ from scipy.stats import wilcoxon
 from ensemble_kit.tune.losses import FoldLoss, overall
 
 P_VALUE = 0.1
-# Successive halving goes on with the best third of the trials. So many are needed to know a third.
+# Successive halving continues the best third of the trials; a third needs this number of trials.
 BEST_PERCENT, FEWEST_TRIALS = 100 / 3, 4
 # With few patients in a fold, the ranks after one fold are mostly noise.
 FEWEST_FOLDS = 2
 
 
 def epoch_pruner(epochs: int) -> optuna.pruners.BasePruner:
-    """Within the first fold: stops trials whose lowest loss so far is not in the best third."""
+    """Within the first fold: stop trials whose lowest loss so far is not in the best third."""
     return optuna.pruners.PercentilePruner(
         BEST_PERCENT, n_startup_trials=FEWEST_TRIALS, n_warmup_steps=max(epochs // 3, 1)
     )
@@ -33,9 +33,8 @@ def epoch_pruner(epochs: int) -> optuna.pruners.BasePruner:
 def is_worse(trial: Sequence[FoldLoss], incumbent: Sequence[FoldLoss]) -> bool:
     """Whether a trial is worse than the best one, by a signed-rank test over the patients so far.
 
-    Each patient is one observation. The same statistic as Optuna's `WilcoxonPruner`; that pruner
-    also compares the incumbent's mean over all folds with the trial's mean over the folds so far,
-    which never prunes if the first fold is an easy one.
+    Each patient is one observation. The statistic is that of Optuna's `WilcoxonPruner`. That pruner
+    is not used, because it also compares means over different numbers of folds.
 
     References
     ----------
@@ -67,7 +66,7 @@ def is_behind(
     Parameters
     ----------
     others : sequence of (sequence of FoldLoss)
-        Of all earlier trials; those with as many folds count.
+        The losses of all earlier trials; those with at least as many folds are compared.
 
     References
     ----------
@@ -88,15 +87,15 @@ def is_behind(
 
 
 def excess(trial: Sequence[FoldLoss], incumbent: Sequence[FoldLoss]) -> float:
-    """How much higher the trial's loss is than the incumbent's, over the images of the folds so far."""
+    """The trial's loss minus the incumbent's, over the images of the folds so far."""
     pairs = list(zip(trial, incumbent, strict=False))
     return sum((a.loss - b.loss) * a.n for a, b in pairs) / sum(a.n for a, _ in pairs)
 
 
 def value_of_pruned(excess_so_far: float, incumbent: float, finished: Sequence[float]) -> float:
-    """The loss that a pruned trial is recorded with: an estimate, never better than the median trial.
+    """The loss recorded for a pruned trial: an estimate, at least the median of finished trials.
 
-    A sampler that never hears of pruned trials would propose the same settings again.
+    Without it, the sampler would propose the same settings again.
 
     Examples
     --------

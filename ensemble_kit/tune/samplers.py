@@ -1,4 +1,4 @@
-"""The sampler of a study by the number of its trials."""
+"""The sampler of a study, chosen by its number of trials."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-# Beyond so many trials the Gaussian process is replaced by the tree-structured Parzen estimator.
+# From this number of trials, the tree-structured Parzen estimator replaces the Gaussian process.
 MOST_OF_GP, RANDOM_TRIALS = 100, 6
-# Draws at random for a trial whose values were tried. A space may have fewer values than trials.
+# Most random draws for a trial with repeated values; a space may have fewer values than trials.
 MOST_DRAWS = 20
 TRIED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 class _NoRepeats(optuna.samplers.BaseSampler):
-    """Draws other values at random where a sampler repeats those of a trial: the loss would be equal."""
+    """Replaces repeated values by random ones, because the loss would be the same."""
 
     def sample_relative(
         self,

@@ -1,7 +1,7 @@
-"""Which member gets the next trial, and how long the rest takes.
+"""The member of the next trial, and the expected remaining time.
 
-Without a time limit one member after the other. With one, the member with the most to gain per
-second. Knows results only.
+Without a time limit, members are tuned one after the other. With a time limit, the member with the
+largest gain per second is next.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from ensemble_kit.tune.trials import WHOLE, TrialResult
 
-# So many trials each before members are compared; so many last trials tell how fast one improves.
+# Trials of each member before members are compared; last trials for the gain per second.
 FIRST, LAST = 6, 5
 
 
@@ -27,10 +27,10 @@ def next_member(
     Parameters
     ----------
     running : mapping of member name to int
-        Trials that other processes are at.
+        Number of running trials.
     by_gain : bool
-        There is a time limit: after a few trials each, the member whose best loss fell most per
-        second over its last trials goes first; of equals the one with fewer trials.
+        With a time limit: after a few trials each, the member whose best loss fell most per second
+        over its last trials is next. Of equals it is the one with fewer trials.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def next_member(
 
 
 def gain_per_second(done: Sequence[TrialResult]) -> float:
-    """How much the best loss fell over the last trials, per second of theirs."""
+    """Decrease of the best loss per second, over the last trials."""
     seconds = sum(one.seconds for one in done[-LAST:])
     before, now = _best(done[:-LAST]), _best(done)
     if not math.isfinite(before) or not seconds:
@@ -59,7 +59,7 @@ def gain_per_second(done: Sequence[TrialResult]) -> float:
 def seconds_left(
     results: Mapping[str, Sequence[TrialResult]], n_trials: int, workers: int = 1
 ) -> float | None:
-    """How long the remaining trials take, by those that ended; None if none did."""
+    """Expected seconds of the remaining trials, from the ended ones; None without ended trials."""
     means = {
         name: sum(one.seconds for one in done) / len(done) for name, done in results.items() if done
     }

@@ -1,7 +1,4 @@
-"""The search space: which settings of a member are tuned, in which range, and where each one belongs.
-
-Plain values; knows neither Optuna nor torch.
-"""
+"""The search space: the tuned settings of a member and their ranges. Does not import Optuna."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ Kind = Literal["float", "log", "log2", "int", "choice"]
 Range = bool | tuple[float, float]
 IntRange = bool | tuple[int, int]
 
-# Where each setting stands in a member, how it is sampled, and its range if none is given.
+# Setting -> (its path in a member, scale of its axis, default range or choices).
 PLACES: dict[str, tuple[tuple[str, ...], Kind, tuple[Any, ...]]] = {
     "learning_rate": (("recipe", "learning_rate"), "log", (1e-5, 1e-1)),
     "batch_size": (("recipe", "batch_size"), "log2", (8, 256)),
@@ -43,13 +40,13 @@ IMBALANCE = {
     "oversample": {"class_weights": "none", "sampling": "oversample"},
     "undersample": {"class_weights": "none", "sampling": "undersample"},
 }
-# Learning rates by how the network starts: published weights are lost at a rate that random ones need.
+# Ranges of the learning rate for pretrained networks, which need lower rates than random weights.
 PRETRAINED_RATES, ATTENTION_RATES = (1e-5, 1e-2), (1e-6, 3e-3)
 ATTENTION = ("vit", "deit", "swin", "beit", "eva", "cait", "coat", "maxvit", "xcit", "volo")
 
 
 class Space(Settings):
-    """Which settings are tuned: true for the default range, a range or a list of choices, or false.
+    """The tuned settings: true for the default range, a range, a list of choices, or false.
 
     Parameters
     ----------
@@ -62,7 +59,8 @@ class Space(Settings):
     layer_decay, drop_rate, drop_path, label_smoothing, mixup : bool or [low, high]
     epochs : bool or [low, high]
     image_size, ema_decay, augmentation, imbalance : bool or list of choices
-        `image_size` is the side of the square input in pixels; each one is decoded once. `imbalance` is one of none, balanced, effective (class weights), oversample and undersample.
+        `image_size` is the side of the square input in pixels. `imbalance` is one of none, balanced,
+        effective (class weights), oversample and undersample.
 
     Examples
     --------
@@ -126,7 +124,7 @@ class TuneSettings(Settings):
 
 
 class Suggests(Protocol):
-    """A trial of Optuna, as far as a dimension needs it."""
+    """The methods of an Optuna trial that a dimension needs."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any: ...
 
@@ -137,12 +135,12 @@ class Suggests(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Dimension:
-    """One axis of a member's space: a range, or choices, that hold the member's own value.
+    """One axis of a member's space: a range, or choices, that include the member's own value.
 
     Parameters
     ----------
     low, high : float
-        For `log2` the exponents. Unused for choices.
+        Limits of the range; for `log2` the exponents. Unused for choices.
     """
 
     name: str
@@ -157,14 +155,14 @@ class Dimension:
         return f"{self.name}_log2" if self.kind == "log2" else self.name
 
     def coordinate(self, value: Any) -> Any:
-        """A setting's value as the study holds it: the nearest point of the axis.
+        """The coordinate of a setting's value in the study: the nearest point of the axis.
 
         Examples
         --------
         >>> Dimension("batch_size", "log2", 3, 6).coordinate(24)
         5
         """
-        if self.kind == "choice":  # an augmentation of one's own has no name
+        if self.kind == "choice":  # a custom augmentation is not among the choices
             return value if value in self.choices else self.choices[0]
         at = math.log2(value) if self.kind == "log2" else value
         at = min(max(at, self.low), self.high)
@@ -188,12 +186,12 @@ class Dimension:
 
 
 def dimensions(space: Space, member: Member, n_learning: int) -> tuple[Dimension, ...]:
-    """The axes of a member's space; each one is widened to hold the member's own value.
+    """The axes of a member's space; each one is widened to include the member's own value.
 
     Parameters
     ----------
     n_learning : int
-        Training images of a fold: larger batches than a quarter of them are not tried by default.
+        Training images of a fold; the default range of batch sizes ends at a quarter of them.
     """
     own = own_values(member)
     return tuple(_dimension(name, space, member, own[name], n_learning) for name in space.searched)
@@ -264,7 +262,7 @@ def placed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_values(member: Member, values: Mapping[str, Any]) -> Member:
-    """The member with these settings in place of its own."""
+    """The member with these settings instead of its own."""
     nested = placed(values)
     given_values = nested.pop("recipe", {})
     recipe = member.recipe.model_copy(

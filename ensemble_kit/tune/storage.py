@@ -1,7 +1,4 @@
-"""The database of the studies: where it lies, how it is opened, and what its errors mean.
-
-One SQLite file in the run folder, or a database server by its URL. Knows Optuna; does not train.
-"""
+"""The database of the studies: an SQLite file in the run folder, or a database server."""
 
 from __future__ import annotations
 
@@ -19,10 +16,10 @@ from ensemble_kit.faults import chain, machine_fault
 from ensemble_kit.run import Run
 
 DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
-# A worker that was not heard of for so long is taken as dead (database servers only).
+# A worker without a heartbeat for this time counts as dead (database servers only).
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 60
 LOCK = 7130216
-# The server, its Python driver, and the package that brings it with its library (extra postgresql).
+# Server -> (its Python driver, the package to install).
 SERVERS = {"postgresql": ("psycopg", "psycopg[binary]")}
 
 
@@ -37,12 +34,12 @@ def is_server(url: str | None) -> bool:
 
 
 def open_storage(run: Run, url: str | None = None) -> optuna.storages.RDBStorage:
-    """The storage of a run's studies, which is created where it is missing.
+    """The storage of a run's studies; a missing one is created.
 
     Raises
     ------
     UsageError
-        A URL that is not one of a known database.
+        The URL of an unsupported database.
     EnvironmentFault
         The server cannot be reached, or its driver is not installed.
     IntegrityError
@@ -65,16 +62,16 @@ def _server(url: str) -> optuna.storages.RDBStorage:
     if kind not in SERVERS:
         raise UsageError(
             f"Unknown storage '{without_password(url)}'",
-            f"known: {', '.join(SERVERS)}",
+            f"the supported databases are {', '.join(SERVERS)}",
             "Use e.g. postgresql://USER@HOST/DATABASE, or leave out --storage for a file in the run folder",
         )
     driver, extra = SERVERS[kind]
     try:
-        import psycopg  # noqa: F401  (only to know whether it is there)
+        import psycopg  # noqa: F401  (only to check that it is installed)
     except ImportError as error:
         raise EnvironmentFault(
-            f"'{without_password(url)}' needs the package {driver}",
-            "it is not installed",
+            f"The package {driver} is not installed",
+            f"the database '{without_password(url)}' needs it",
             f"Install it: pip install '{extra}'",
         ) from error
     rest = url.partition("://")[2]
@@ -83,14 +80,14 @@ def _server(url: str) -> optuna.storages.RDBStorage:
     except Exception as error:
         reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
         raise EnvironmentFault(
-            f"The database server '{without_password(url)}' cannot be used",
-            reason[:200],
+            f"The database server '{without_password(url)}' cannot be used: {reason[:200]}",
+            "--storage needs a database server that can be reached",
             "Check the address, the user and that the server runs, then run the same command",
         ) from error
 
 
 def _tables(url: str, tries: int = 5) -> optuna.storages.RDBStorage:
-    """The storage; of two hosts that create its tables at the same moment one tries again."""
+    """The storage; if two hosts create its tables at the same time, one of them tries again."""
     try:
         return optuna.storages.RDBStorage(
             url,
@@ -107,7 +104,7 @@ def _tables(url: str, tries: int = 5) -> optuna.storages.RDBStorage:
 
 @contextlib.contextmanager
 def one_host_at_a_time(storage: optuna.storages.RDBStorage, *, has_server: bool) -> Iterator[None]:
-    """Inside the block, no other host is in such a block of the same database."""
+    """Only one host at a time is inside this block, for the same database."""
     if not has_server:
         yield
         return
@@ -117,7 +114,7 @@ def one_host_at_a_time(storage: optuna.storages.RDBStorage, *, has_server: bool)
 
 
 def without_password(url: str) -> str:
-    """A URL as it may be printed.
+    """A URL with its password masked.
 
     Examples
     --------
@@ -129,14 +126,14 @@ def without_password(url: str) -> str:
 
 @contextlib.contextmanager
 def database(path: Path) -> Iterator[None]:
-    """Inside the block, errors of the database are those of the disk, or name a damaged file.
+    """Turn database errors inside the block into errors of the disk or of a damaged file.
 
     Raises
     ------
     EnvironmentFault
-        The disk is full or read-only; the trials that are stored stay.
+        The disk is full or read-only; stored trials are not lost.
     IntegrityError
-        The file is no database of studies.
+        The file is damaged, or is not an SQLite database.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Studies and best values that a run has stored, read without its images."""
+"""The stored studies and best values of a run, read without its images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def stored_studies(run: Run, storage: str | None = None) -> dict[str, optuna.Stu
     Raises
     ------
     DataError
-        The run has none.
+        The run has no studies.
     """
     if storage is None and not storage_path(run).is_file():
         raise _nothing(run)
@@ -33,7 +33,7 @@ def stored_studies(run: Run, storage: str | None = None) -> dict[str, optuna.Stu
 
 
 def stored_results(run: Run, storage: str | None = None) -> dict[str, list[TrialResult]]:
-    """The trials of each study that ended."""
+    """The ended trials of each study."""
     return {
         name: [result_of(trial) for trial in ended(study)]
         for name, study in stored_studies(run, storage).items()
@@ -41,7 +41,7 @@ def stored_results(run: Run, storage: str | None = None) -> dict[str, list[Trial
 
 
 def best_records(run: Run) -> dict[str, dict[str, Any]]:
-    """What is stored about the best trial of each tuned member.
+    """The stored record of the best trial of each tuned member.
 
     Raises
     ------
@@ -58,6 +58,6 @@ def best_records(run: Run) -> dict[str, dict[str, Any]]:
 def _nothing(run: Run) -> DataError:
     return DataError(
         f"'{run.path.as_posix()}' has no tuned member",
-        "tuning was not begun there",
+        "this command needs the results of a tuning",
         "Run ensemble-kit tune first, or name another --run",
     )

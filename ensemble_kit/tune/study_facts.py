@@ -1,4 +1,4 @@
-"""What all trials of a study have in common: stored with it, and compared when it is opened again."""
+"""The data and settings that all trials of a study share; they are stored and compared later."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FACTS = "facts"
 
 
 def refuse_other_facts(study: optuna.Study, facts: Mapping[str, Any], what: str) -> None:
-    """Store what a new study is made of; refuse a study that was begun with something else.
+    """Store the data and settings of a new study; refuse a study that was begun with others.
 
     Raises
     ------
@@ -26,7 +26,7 @@ def refuse_other_facts(study: optuna.Study, facts: Mapping[str, Any], what: str)
         study.set_user_attr(FACTS, dict(facts))
     elif changes := changed_keys(known, facts):
         raise DataError(
-            f"The study of {what} was begun with other data or settings",
-            f"it differs in {first_few(changes)}",
+            f"The study of {what} was begun with other data or settings: {first_few(changes)}",
+            "all trials of a study use the same data and settings",
             "Use another --run folder, or delete the folder 'tuned' in the run to begin again",
         )

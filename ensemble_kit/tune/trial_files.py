@@ -1,8 +1,8 @@
 """Files of one trial: the out-of-fold logits of each finished fold, and training states.
 
-The state of the fold that is trained is removed at its end. With `--keep-trials` the last state of
-each fold stays: it holds the network. A trial is named by its settings, so one that was cut off
-finds what it had. Does not train.
+The training state of a fold is removed at its end. With `--keep-trials` the last state of each
+fold is kept, because it holds the network. The folder is named by the trial's settings, so that an
+interrupted trial finds its files.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ensemble_kit.run import Run
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FoldResult:
-    """What training on all other folds gave.
+    """The result of one held-out fold.
 
     Parameters
     ----------
     logits : array of float32, shape (n_held_out, n_classes)
-        Of the held-out rows, in the order of the training rows.
+        Logits of the held-out rows, in the order of the training rows.
     epochs : tuple of float
         Validation log loss after each epoch (nats).
     images : int
-        Images that were trained on, counted once per epoch.
+        Number of training images, counted once per epoch.
     seconds : float
     """
 
@@ -54,11 +54,11 @@ class TrialFiles:
         return cls(run.path / "tuned" / "trials" / member / digest_json(made_of)[:16], made_of)
 
     def state_folder(self, fold: int) -> Path:
-        """Where the training states of a fold lie."""
+        """The folder of a fold's training states."""
         return self.folder / f"fold-{fold}"
 
     def read(self, fold: int) -> FoldResult | None:
-        """A finished fold; None where there is none, or where a file of it is damaged."""
+        """A finished fold; None if there is none, or a file of it is damaged."""
         record, array = self._paths(fold)
         try:
             content = read_checked(record, advice="")
@@ -73,7 +73,7 @@ class TrialFiles:
         )
 
     def write(self, fold: int, result: FoldResult) -> None:
-        """Store a finished fold, its record last; the training states go."""
+        """Store a finished fold, its record last, and remove training states."""
         record, array = self._paths(fold)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_npy(array, result.logits)
@@ -83,18 +83,18 @@ class TrialFiles:
         self.drop_states()
 
     def drop_states(self) -> None:
-        """Remove the states of trainings that are not finished."""
+        """Remove the training states of unfinished folds."""
         for folder in self.folder.glob("fold-*/"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def keep_network(self, fold: int, state: State) -> None:
-        """Store the last training state of a fold, without the moments of its optimizer."""
+        """Store the last training state of a fold, without the optimizer's moments."""
         shutil.rmtree(self._network(fold), ignore_errors=True)
         optimizer = {**state["optimizer"], "state": {}}
         save_resume(self._network(fold), {**state, "optimizer": optimizer}, self.made_of)
 
     def network(self, fold: int) -> State | None:
-        """The last training state of a fold; None where it was not kept."""
+        """The last training state of a fold; None if it was not stored."""
         return load_resume(self._network(fold), self.made_of, lambda _: None)
 
     def drop_networks(self) -> None:
@@ -103,7 +103,7 @@ class TrialFiles:
             shutil.rmtree(folder, ignore_errors=True)
 
     def epochs_done(self, n_folds: int, epochs: int) -> int:
-        """Finished epochs that are on the disk: what a trial that was cut off goes on from."""
+        """The number of stored epochs, from which an interrupted trial resumes."""
         done = 0
         for fold in range(n_folds):
             if self._paths(fold)[0].is_file():

@@ -1,7 +1,4 @@
-"""The loop over trials of one process: whose trial is next, until all members have theirs.
-
-Several processes, on one or several hosts, may run this loop on the same studies.
-"""
+"""The loop over trials. Several processes and hosts can run it on the same studies."""
 
 from __future__ import annotations
 
@@ -17,11 +14,11 @@ WAIT_SECONDS = 1.0
 
 
 class TimeIsUp(BaseException):
-    """Ends a trial after an epoch; the next call goes on with it."""
+    """Ends a trial after an epoch; the next call resumes the trial."""
 
 
 def opened(plan: TunePlan, deadline: float | None) -> dict[str, MemberStudy]:
-    """The studies of a plan, whose trials end after an epoch once the time is up."""
+    """The studies of a plan; after the deadline, trials end with their epoch."""
 
     def after_epoch() -> None:
         if is_late(deadline):
@@ -31,7 +28,7 @@ def opened(plan: TunePlan, deadline: float | None) -> dict[str, MemberStudy]:
 
 
 def is_late(deadline: float | None) -> bool:
-    """Whether a moment of `time.monotonic` is past; None never is."""
+    """Whether the deadline (`time.monotonic`) has passed; None is no deadline."""
     return deadline is not None and time.monotonic() >= deadline
 
 
@@ -45,13 +42,13 @@ def run_trials(
 ) -> None:
     """Run trials until each member has `n_trials` or the time is up.
 
-    With a database server, trials that other hosts are at are waited for: if such a host dies, its
+    With a database server, this process waits for the trials of other hosts. If a host dies, its
     trial is continued here.
 
     Raises
     ------
     TimeIsUp
-        Within a trial.
+        The deadline passed within a trial.
     """
     while not is_late(deadline):
         for study in studies.values():
@@ -69,11 +66,11 @@ def run_trials(
 
 
 def results_of(studies: Mapping[str, MemberStudy]) -> dict[str, Sequence[TrialResult]]:
-    """The trials of each study that ended."""
+    """The ended trials of each study."""
     return {name: study.results() for name, study in studies.items()}
 
 
 def running_of(studies: Mapping[str, MemberStudy]) -> dict[str, int]:
-    """The number of trials that some process is at, of the studies that have any."""
+    """The number of running trials, for the studies that have any."""
     found = {name: study.at_work() for name, study in studies.items()}
     return {name: n for name, n in found.items() if n}

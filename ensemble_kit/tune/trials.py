@@ -1,7 +1,4 @@
-"""What a study says about its trials: their outcomes, losses, and the best one.
-
-Reads trials of Optuna; changes nothing.
-"""
+"""The trials of a study: their outcomes, their losses, and the best one."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ensemble_kit.tune.losses import FoldLoss
 
-# User attributes of a trial. `origin`: which of the first trials it is. `outcome`: how it ended.
+# User attributes of a trial. `origin`: name of a first trial. `outcome`: how the trial ended.
 ORIGIN, OUTCOME, CONTINUES, OVERRIDES = "origin", "outcome", "continues", "overrides"
 VALUES, IMAGES, SECONDS, FOLD = "values", "epoch_images", "seconds", "fold-"
 DEFAULT = "default"
@@ -24,21 +21,21 @@ WHOLE, PRUNED, DIVERGED, OUT_OF_MEMORY = "whole", "pruned", "diverged", "out-of-
 
 @dataclasses.dataclass(frozen=True)
 class TrialResult:
-    """One trial that ended.
+    """An ended trial.
 
     Parameters
     ----------
     number : int
     values : dict
-        The settings that were tried.
+        The tuned settings.
     loss : float or None
         Log loss over all held-out images; None unless all folds were trained.
     outcome : {"whole", "pruned", "diverged", "out-of-memory"}
     origin : str
-        "default" for the recipe as it stands, a name for the other first trials, "" for those of
+        "default" for the member's own recipe, a name for the other first trials, "" for trials of
         the sampler.
     epoch_images : int
-        Images that it was trained on, counted once per epoch.
+        Number of training images, counted once per epoch.
     seconds : float
     """
 
@@ -52,7 +49,7 @@ class TrialResult:
 
 
 def result_of(trial: FrozenTrial) -> TrialResult:
-    """A trial that ended, as plain values."""
+    """An ended trial as plain values."""
     attrs = trial.user_attrs
     return TrialResult(
         trial.number,
@@ -66,23 +63,23 @@ def result_of(trial: FrozenTrial) -> TrialResult:
 
 
 def ended(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that count: those with an outcome. Trials that were cut off have none."""
+    """The ended trials: those with an outcome, which interrupted trials do not have."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     return [trial for trial in trials if OUTCOME in trial.user_attrs]
 
 
 def whole(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Trials whose folds were all trained."""
+    """The trials with all folds trained."""
     return [trial for trial in trials if trial.user_attrs.get(OUTCOME) == WHOLE]
 
 
 def best_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
-    """The trial with the lowest loss of those whose folds were all trained; of equals the first."""
+    """Of the trials with all folds trained, the first one with the lowest loss."""
     return min(whole(trials), key=lambda t: (t.value, t.number), default=None)
 
 
 def default_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
-    """The finished trial of the recipe as it stands."""
+    """The finished trial with the member's own recipe."""
     return next((t for t in whole(trials) if t.user_attrs.get(ORIGIN) == DEFAULT), None)
 
 
@@ -95,7 +92,7 @@ def losses_of(trial: FrozenTrial) -> list[FoldLoss]:
 
 
 def known_values(trials: Sequence[FrozenTrial]) -> list[float]:
-    """The losses that the sampler knows of, without those of trials that could not train."""
+    """The recorded losses, without those of trials that could not train."""
     return [
         float(t.value)
         for t in trials

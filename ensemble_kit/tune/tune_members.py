@@ -1,4 +1,4 @@
-"""Tuning of several members: what is asked is checked, and the run is locked while trials run."""
+"""Tuning of several members: the options are checked, and the run is locked."""
 
 from __future__ import annotations
 
@@ -55,43 +55,44 @@ def tune_members(
     """Tune each member until its study holds `n_trials` trials or the time is up.
 
     A trial trains the member fold by fold and is scored by log loss on the held-out patients. It is
-    stopped when it is worse than the best trial so far. The first trial is the member as it stands.
-    The same call continues an interrupted tuning. The best values are stored in the run folder.
+    stopped when it is worse than the best trial so far. The first trial has the member's own
+    settings. The same call resumes an interrupted tuning. The best values are stored in the run
+    folder.
 
     Parameters
     ----------
     members : sequence of Member
     train : Manifest
-        Rows of the test part, if there are any, are left out at once.
+        Rows of the test part are not used.
     folds : Folds
-        Of the training rows.
+        The folds of the training rows.
     run : Run
         The studies are stored under `tuned/`.
     n_trials : int
-        Trials of each member in all, including those of earlier calls.
+        Total number of trials of each member, including those of earlier calls.
     time_limit : float, optional
-        Seconds in all. They are shared out by how much each member still gains.
+        Total seconds. Members with larger recent gains get more trials.
     space : Space, optional
-        What is tuned; by default the learning rate and the batch size.
+        The tuned settings; by default the learning rate and the batch size.
     objective : {"solo", "team"}
         `team` scores a trial by the mean with the stored predictions of the other members.
     prunes : bool
         Stop trials that are worse than the best one.
     keep_trials : bool
-        Store the networks of finished trials, and make members of those that greedy selection picks.
+        Store the networks of finished trials. Greedy selection selects trials as new members.
     nested : bool
-        Also tune inside the training folds of each fold, and score that on the fold: K times the
-        work more. The gains are then free of every choice made on the scored fold.
+        Tune again inside the training folds of each fold, and score the result on the fold, so that
+        no fold is used to choose its own settings. This needs K times as many trials more.
     proxy : Proxy, optional
-        Run the trials in a cheaper form; a few of them are then trained in full, and the best of
-        those is stored, with the rank correlation of both.
+        Run the trials in a cheaper form. A few of them are then trained in full; the best of those
+        is stored, with the rank correlation between both forms.
     storage : str, optional
-        URL of a PostgreSQL server, for several hosts. By default an SQLite file in the run folder.
+        URL of a PostgreSQL server, for several hosts. Default: an SQLite file in the run folder.
     listener : callable
         Receives a `Progress` after each trial.
     worker_pool : callable, optional
-        Runs the trials in worker processes, e.g. `ensemble_kit.launch.tuning.TuningWorkers(2)`; by
-        default they run in this process.
+        Runs the trials in worker processes, e.g. `ensemble_kit.launch.tuning.TuningWorkers(2)`.
+        Default: in this process.
 
     Returns
     -------
@@ -102,9 +103,9 @@ def tune_members(
     DataError
         A study was begun with other data or settings.
     EnvironmentFault
-        The disk is full or the server cannot be reached; finished trials are kept.
+        The disk is full or the server cannot be reached; finished trials are not lost.
     UsageError
-        `nested` or `proxy` together with an option that it excludes.
+        `nested` or `proxy` with an option that cannot be combined with it.
     JobsFailedError
         No trial of a member ended with a finite loss.
     RunLockedError
@@ -144,16 +145,11 @@ def tune_members(
 def _refuse_exclusive(
     *, objective: str, storage: str | None, nested: bool, proxy: Proxy | None, n_folds: int
 ) -> None:
-    """Refuse options that exclude each other, and nested tuning over too few folds.
-
-    Raises
-    ------
-    UsageError
-    """
+    """Refuse options that exclude each other, and nested tuning over too few folds."""
     requested = "--nested" if nested else "--proxy"
     if nested and proxy is not None:
         raise UsageError(
-            "--nested cannot be used with --proxy", "both were given", "Leave out one of them"
+            "--nested cannot be used with --proxy", "use one of the two", "Leave out one of them"
         )
     if not nested and proxy is None:
         return
@@ -166,7 +162,7 @@ def _refuse_exclusive(
     if storage is not None:
         raise UsageError(
             f"{requested} cannot be used with --storage",
-            "it needs studies of its own in the run folder",
+            "it needs separate studies in the run folder",
             "Leave out --storage",
         )
     if nested and n_folds < 3:

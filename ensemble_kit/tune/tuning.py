@@ -1,7 +1,4 @@
-"""The tuning of a plan: its trials are run until all members have theirs, and what they found is stored.
-
-Tells of each trial; one trial is in `objective.py`.
-"""
+"""The tuning of a plan: run the trials of all members and store their results."""
 
 from __future__ import annotations
 
@@ -27,17 +24,19 @@ from ensemble_kit.tune.trials import DEFAULT, TrialResult, best_of, default_of, 
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Where a tuning stands.
+    """The progress of a tuning.
 
     Parameters
     ----------
-    results : mapping of member name to its trials that ended
+    results : mapping of member name to its ended trials
+    n_trials : int
+        Trials of each member in total.
     latest : (str, TrialResult), optional
-        The member and trial that just ended.
+        The trial that ended last, and its member.
     at_work : tuple of str
-        Members whose trials run.
+        Members with running trials.
     seconds_left : float or None
-        By the trials that ended; None if none did.
+        Expected remaining time; None before a trial ended.
     """
 
     results: Mapping[str, Sequence[TrialResult]]
@@ -63,14 +62,14 @@ class WorkerPool(Protocol):
 
 
 class Tuning:
-    """The studies of a plan: runs their trials, stores what they find, and tells of it.
+    """Runs the trials of a plan's studies, stores their results, and reports progress.
 
     Parameters
     ----------
     n_trials : int
-        Trials of each member in all.
+        Trials of each member in total.
     deadline : float or None
-        A moment of `time.monotonic`.
+        On the clock of `time.monotonic`.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class Tuning:
             study.prepare()
 
     def run_all(self, worker_pool: WorkerPool | None) -> None:
-        """Run trials, here or by a crew, until all members have theirs or the time is up."""
+        """Run trials, here or in a worker pool, until all are done or the time is up."""
         with contextlib.suppress(TimeIsUp):
             self._run_all(worker_pool)
 
@@ -111,25 +110,27 @@ class Tuning:
             look()
 
     def result(self, whole: Manifest | None = None) -> TuningResult:
-        """The answer; stores the best values. With the whole manifest, members of picked trials too.
+        """Store the best values and return the result.
+
+        With the whole manifest, the trials that greedy selection selects become members.
 
         Raises
         ------
         JobsFailedError
-            A member has its trials, and none ended with a finite loss.
+            All trials of a member are done, and none ended with a finite loss.
         """
         for study in self.studies.values():
             store_best(self._run, study, self.plan)
         done = results_of(self.studies)
-        hopeless = [
+        failed = [
             name
             for name, trials in done.items()
             if len(trials) >= self._n_trials and all(t.loss is None for t in trials)
         ]
-        if hopeless:
+        if failed:
             raise JobsFailedError(
-                f"No trial of {first_few(hopeless)} ended with a finite loss",
-                f"{len(done[hopeless[0]])} were tried",
+                f"None of {len(done[failed[0]])} trials of {first_few(failed)} has a finite loss",
+                "tuning needs at least one trial with a finite loss",
                 "Lower the recipe's learning_rate and look at 'ensemble-kit data check'",
             )
         train = self.plan.train
