@@ -11,7 +11,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Public names in the order of the line: where each one lives.
+# Public name -> its module, in the order of the steps of a project.
 _HOME = {
     "EnsembleKitError": "errors",
     "DataError": "errors",
@@ -84,13 +84,13 @@ _HOME = {
     "explain": "explanation.explain",
 }
 
-# What `dir(ek)` shows: the way through a project, then the rooms of everything else.
+# `dir(ek)` lists the main steps of a project, then namespaces for everything else.
 _SHOWN = (
     "read_manifest", "make_folds", "Member", "Recipe", "fit_members", "tune_members", "Run",
     "Predictions", "evaluate", "compare", "stack_run", "load_ensemble", "explain", "write_report",
     "EnsembleKitError",
 )  # fmt: skip
-_ROOMS = {
+_NAMESPACES = {
     "decisions": (
         "operating_point", "DecisionOptions", "ThresholdTarget", "RejectOption", "conformal_sets", "SetOptions",
         "net_benefit", "read_costs",
@@ -104,24 +104,24 @@ _ROOMS = {
 }  # fmt: skip
 _PACKAGES = ("combiners", "folds", "metrics", "testing")
 
-__all__ = [*_HOME, *_ROOMS, *_PACKAGES]
+__all__ = [*_HOME, *_NAMESPACES, *_PACKAGES]
 
 
-class _Room(ModuleType):
+class _Namespace(ModuleType):
     """Names of one purpose, loaded on first use."""
 
     def __getattr__(self, name: str) -> Any:
-        if name not in _ROOMS[self.__name__]:
+        if name not in _NAMESPACES[self.__name__]:
             raise AttributeError(f"'ek.{self.__name__}' has no '{name}'")
         return getattr(importlib.import_module(f"ensemble_kit.{_HOME[name]}"), name)
 
     def __dir__(self) -> list[str]:
-        return sorted(_ROOMS[self.__name__])
+        return sorted(_NAMESPACES[self.__name__])
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return _Room(name)
+    if name in _NAMESPACES:
+        return _Namespace(name)
     if name in _PACKAGES:
         return importlib.import_module(f"ensemble_kit.{name}")
     if name in _HOME:
@@ -132,4 +132,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_SHOWN, *_ROOMS, *_PACKAGES, "__version__"])
+    return sorted([*_SHOWN, *_NAMESPACES, *_PACKAGES, "__version__"])

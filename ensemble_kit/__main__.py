@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def _end_at_once(code: int) -> None:
-    """End after the functions that other modules registered for the end, and nothing else."""
+    """End this process after the registered exit functions, without Python's shutdown."""
     _on_signal(_leave)
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):

@@ -1,7 +1,4 @@
-"""Reads arrays from zip archives after their sizes are checked.
-
-Nothing in an archive can run code.
-"""
+"""Reads arrays from zip archives after their sizes are checked. No code in an archive is run."""
 
 from __future__ import annotations
 
@@ -58,12 +55,12 @@ class _Bounded(io.BufferedReader):
 
 @contextlib.contextmanager
 def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive. An archive with too many entries is refused before memory is used for them.
+    """Open a zip archive. Archives with too many entries are refused before memory is used for them.
 
     Raises
     ------
     OSError, zipfile.BadZipFile
-        It is not an archive, or its list of files is above 8 MiB.
+        The file is not an archive, or its list of files is above 8 MiB.
     """
     with _Bounded(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
         file.bounded = False
@@ -76,11 +73,11 @@ def check_unpacked(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     DataError
-        It unpacks to more than 1 GiB, and to more than 100 times its size.
+        The archive unpacks to more than 1 GiB, and to more than 100 times its size.
     EnvironmentFault
-        It does not fit into free memory.
+        The unpacked archive does not fit into free memory.
     OSError, zipfile.BadZipFile
-        It is not an archive.
+        The file is not an archive.
     """
     with open_zip(path) as archive:
         needed = sum(info.file_size for info in archive.infolist())
@@ -110,7 +107,7 @@ def read_array(
         The array does not exist, is damaged, holds Python objects, is too large, or does not have the
         size in its header.
     EnvironmentFault
-        It does not fit into free memory.
+        The array does not fit into free memory.
     """
     try:
         with open_zip(path) as archive:
@@ -163,7 +160,7 @@ def _checked(
     declared = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or declared != size - header:
         raise ValueError(
-            f"its header announces {declared} bytes {shape}, but it has {size - header}"
+            f"its header declares {declared} bytes {shape}, but it has {size - header}"
         )
     return shape, dtype
 
@@ -186,7 +183,7 @@ def _refuse_lack_of_memory(what: str, needed: int) -> None:
     if needed > free:
         raise EnvironmentFault(
             f"{what} does not fit into memory: it unpacks to {_gib(needed)}",
-            f"{_gib(free)} are free",
+            f"it must fit into the free memory, {_gib(free)}",
             "Close other programs, or use a machine with more memory",
         )
 

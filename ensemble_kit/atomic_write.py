@@ -1,4 +1,4 @@
-"""Writes a file that is complete or absent, and removes what processes that died left behind."""
+"""Writes files atomically, and removes temporary files of processes that have died."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _this_process() -> str:
 def sweep(folder: str | os.PathLike[str]) -> None:
     """Remove temporary files and folders below `folder` of processes of this host that have died.
 
-    Those of other hosts are removed when they are a day old. Files of other programs are kept.
+    Those of other hosts are removed when they are a day old.
     """
     ours = _this_process().partition("-")[0]
     for path in _temporaries(folder):

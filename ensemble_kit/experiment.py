@@ -177,8 +177,8 @@ def load_experiment(
     if flags.get("members") is not None and isinstance(given.get("member"), Mapping):
         # An option may choose some members of the file; the tables of the others are then ignored.
         requested, listed = _bases(flags["members"]), _bases(_names(written.get("members", ())))
-        resting = {n for n in given["member"] if n in listed and n not in requested}
-        given["member"] = {n: t for n, t in given["member"].items() if n not in resting}
+        ignored = {n for n in given["member"] if n in listed and n not in requested}
+        given["member"] = {n: t for n, t in given["member"].items() if n not in ignored}
     try:
         experiment, defaults = _checked(given)
     except SettingsError as error:
@@ -190,18 +190,18 @@ def load_experiment(
 
 
 def _of_run(written: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run's last training, without those that a new training does not keep."""
+    """The settings of a run's last training, without those that a new training does not reuse."""
     if "path" not in written.get("data", {}):
         return {"data": {"path": UNKNOWN}}  # an imported run, or one that was made from Python
-    kept = {key: value for key, value in written.items() if key != "device"}
+    reused = {key: value for key, value in written.items() if key != "device"}
     if (flags.get("recipe") or {}).get("preset") is not None:
-        # The stored recipe has every key, and would overrule those that a preset leaves out.
-        kept.pop("recipe", None)
-        members = kept.get("member", {})
-        kept["member"] = {
+        # The stored recipe has every key, and would override those that a preset leaves out.
+        reused.pop("recipe", None)
+        members = reused.get("member", {})
+        reused["member"] = {
             n: {k: v for k, v in t.items() if k != "recipe"} for n, t in members.items()
         }
-    return kept
+    return reused
 
 
 def _settings_file(flags: Mapping[str, Any]) -> Path | None:

@@ -1,4 +1,4 @@
-"""The data of an experiment: its manifest, its test part and its folds, as the settings say."""
+"""The data of an experiment by its settings: the manifest, the test part and the folds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.run.records import folds_as_made
 
-# Findings of the data check that the notes of the split already name.
+# Findings of the data check that are already in the notes of the split.
 SHOWN_FINDINGS = ("few-groups", "no-groups", "imbalance")
 PHANTOM: dict[str, Any] = {"n_patients": 80, "images_per_patient": 6, "image_size": 128, "seed": 0}
 
@@ -125,8 +125,8 @@ def _as_recognised(data: DataSettings) -> Manifest:
     """The manifest of the reader; a phantom is first written into the cache folder."""
     if data.path == UNKNOWN:
         raise DataError(
-            "No --data was given, and the settings of this run name no data",
-            "its predictions were imported, or its members were trained from Python",
+            "No --data was given, and the settings of this run have no path of the data",
+            "a run of imported predictions, or one that was made from Python, needs --data",
             "Give the data of the run: --data DATA; or name another run: --run DIR",
         )
     if data.path == "digits":

@@ -54,7 +54,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     >>> is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
     False
     """
-    if isinstance(error, MemoryError) or _is_torch_s(error):
+    if isinstance(error, MemoryError) or _is_torch_error(error):
         return True
     if not isinstance(error, (RuntimeError, OSError, ImportError)):
         return False
@@ -64,7 +64,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def machine_fault(error: BaseException, target: Path | None = None) -> EnvironmentFault | None:
-    """The fault of the machine behind an error, or None; `target` is the file that was written."""
+    """The fault of the machine that caused an error, or None; `target` is the file that was written."""
     for link in chain(error):
         found = _fault(link, target)
         if found is not None:
@@ -74,7 +74,7 @@ def machine_fault(error: BaseException, target: Path | None = None) -> Environme
 
 @contextlib.contextmanager
 def as_machine_fault(target: Path) -> Iterator[None]:
-    """Inside the block, an error that comes from the machine becomes an `EnvironmentFault`."""
+    """Turn errors of the machine inside the block into an `EnvironmentFault`."""
     try:
         yield
     except EnsembleKitError:
@@ -103,15 +103,15 @@ def _fault(error: BaseException, target: Path | None) -> EnvironmentFault | None
         for words, advice in LIMITS.items():
             if words in str(error):
                 return EnvironmentFault(
-                    f"A limit of this machine is reached: {words}",
-                    f"{type(error).__name__}: {str(error)[:200]}",
+                    f"A limit of this machine is reached ({words}): {type(error).__name__}: {str(error)[:200]}",
+                    "all jobs that run at the same time share its limits",
                     f"Use fewer --slots, or {advice}, then run the same command",
                 )
     return None
 
 
 def _refused(error: BaseException) -> OSError | None:
-    """The error of the disk in an error of the system or of SQLite, or None."""
+    """The disk error behind an error of the system or of SQLite, or None."""
     if isinstance(error, OSError) and error.errno in DISK_FAULTS:
         return error
     code = getattr(error, "sqlite_errorname", "")
@@ -121,7 +121,7 @@ def _refused(error: BaseException) -> OSError | None:
     return None
 
 
-def _is_torch_s(error: BaseException) -> bool:
+def _is_torch_error(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, getattr(torch, "OutOfMemoryError", ()))
 

@@ -1,4 +1,4 @@
-"""Reads and writes of files: complete or absent, checked when read; and their digests."""
+"""Reading, atomic writing, and digests of files."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_npy(path: str | os.PathLike[str]) -> Array:
-    """One array of a `.npy` file; nothing in it can run code.
+    """One array of a `.npy` file; no code in it is run.
 
     Raises
     ------
@@ -213,7 +213,7 @@ def digest_file(path: str | os.PathLike[str]) -> str:
 
 
 def digest_json(value: Any) -> str:
-    """The SHA-256 of a value's canonical JSON: key order does not count.
+    """The SHA-256 of a value's canonical JSON; it does not depend on the order of keys.
 
     Examples
     --------

@@ -25,20 +25,19 @@ POLL_SECONDS = 0.05
 
 @contextlib.contextmanager
 def file_lock(path: Path, *, seconds: float = math.inf) -> Iterator[bool]:
-    """Lock a file for the length of a `with` block.
+    """Lock a file inside a `with` block.
 
     Parameters
     ----------
     path : Path
         Created if it is missing; its folder must exist.
     seconds : float
-        How long to wait for another process.
+        Longest time to wait for another process.
 
     Yields
     ------
     bool
-        Whether the file is locked. False: the file system has no locks, and other processes are not
-        kept out.
+        Whether the file is locked. False: the file system does not support locks.
 
     Raises
     ------
@@ -91,6 +90,6 @@ def _no_plain_file(path: Path) -> IntegrityError:
     what = f"a link to '{path.readlink()}'" if path.is_symlink() else "a folder, a pipe or a device"
     return IntegrityError(
         f"'{path}' is {what}, not a lock file",
-        "a lock file is a regular file; the target was not changed",
+        "a lock file must be a regular file; the target was not changed",
         "Check where the folder comes from, delete that name, then run the same command",
     )

@@ -18,7 +18,7 @@ def host_free() -> int:
 
 
 def field(path: Path, name: str) -> int | None:
-    """The bytes of `name` in one of Linux's tables of memory; None if not found."""
+    """The bytes of `name` in a memory table of Linux; None if not found."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

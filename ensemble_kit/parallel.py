@@ -1,4 +1,4 @@
-"""Independent pieces of work, shared out over the cores of this machine by joblib."""
+"""Distributes independent tasks over the cores of this machine, with joblib."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import TypeVar
 T = TypeVar("T")
 U = TypeVar("U")
 
-# Decoding waits for disks too, but more threads than this gain nothing.
+# More threads do not make decoding faster.
 MOST_THREADS = 16
-# Starting processes takes about two seconds: they are started for work that takes longer than this.
+# Processes need about two seconds to start; they are used for work of more seconds than this.
 WORTH_PROCESSES = 10.0
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """The number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def in_threads(work: Callable[[T], U], items: Sequence[T]) -> Iterable[U]:
-    """The result of each item, in order, as soon as it is there. For work that releases the GIL."""
+    """The result of each item, in order, as soon as it is ready. For work that releases the GIL."""
     from joblib import Parallel, delayed
 
     n_threads = max(1, min(MOST_THREADS, cores(), len(items)))
@@ -35,17 +35,15 @@ def in_threads(work: Callable[[T], U], items: Sequence[T]) -> Iterable[U]:
 
 
 def in_processes(work: Callable[[T], U], items: Sequence[T]) -> list[U]:
-    """The result of each item, in order: in this process, and in others as soon as that pays.
+    """The result of each item, in order. Long work continues in other processes.
+
+    If the system kills one of these processes, its work is done again in this process.
 
     Parameters
     ----------
     work : callable
-        Gives the same result in every process. BLAS threads are its own affair.
+        Must give the same result in every process, and limit its BLAS threads itself.
     items : sequence
-
-    Notes
-    -----
-    If the system ends one of the other processes, its work is done again in this one.
     """
     began, done = time.monotonic(), []
     for item in items:
@@ -65,4 +63,4 @@ def _in_others(work: Callable[[T], U], items: Sequence[T]) -> list[U]:
     except BrokenProcessPool:
         return [work(one) for one in items]
     finally:
-        get_reusable_executor().shutdown()  # else idle processes keep their memory for minutes
+        get_reusable_executor().shutdown()  # idle processes would hold memory for minutes

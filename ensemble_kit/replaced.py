@@ -1,4 +1,4 @@
-"""Replaces a folder as a whole: the new one is written beside it, then renamed."""
+"""Replaces a folder atomically: the new one is written beside it, then renamed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seeds derived from names, so that no two places use the same random numbers."""
+"""Seeds derived from names, so that different steps have different random numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def derive_seed(seed: int, *names: object) -> int:
-    """A seed of 63 bits for the names `names` and the root `seed`.
+    """A seed of 63 bits for `names` and the root `seed`.
 
     The same arguments give the same value on every machine and Python version.
 
@@ -24,5 +24,5 @@ def derive_seed(seed: int, *names: object) -> int:
 
 
 def generator(seed: int, *names: object) -> np.random.Generator:
-    """A numpy Generator for the names `names` and the root `seed`."""
+    """A numpy Generator for `names` and the root `seed`."""
     return np.random.default_rng(derive_seed(seed, *names))

@@ -1,4 +1,4 @@
-"""Which setting wins: options win over tables, and keys win over the preset beside them."""
+"""Precedence of settings: options win over tables, and keys win over the preset beside them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def with_flags(written: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str
     Raises
     ------
     DataError
-        With an option, two members of the file become equal.
+        An option makes two members of the file equal.
 
     Examples
     --------
@@ -105,10 +105,10 @@ def _without(table: Any, given_values: Mapping[str, Any]) -> Any:
 
 def _beneath(texts: Sequence[str], given_values: Mapping[str, Any]) -> list[str]:
     out = [yielding(text, given_values) for text in texts]
-    alike = [text for text, new in zip(texts, out, strict=True) if out.count(new) > 1]
-    if alike:
+    equal = [text for text, new in zip(texts, out, strict=True) if out.count(new) > 1]
+    if equal:
         raise DataError(
-            f"With this option, the members {first_few(map(repr, alike))} are the same",
+            f"With this option, the members {first_few(map(repr, equal))} are the same",
             "an option applies to every member of the settings file",
             "Write the members in --members, where each may have its own settings, or leave out the option",
         )

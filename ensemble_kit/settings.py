@@ -1,4 +1,4 @@
-"""The base class of all settings: frozen, checked, and unknown keys are refused."""
+"""The base class of all settings: frozen and checked; unknown keys are refused."""
 
 from __future__ import annotations
 

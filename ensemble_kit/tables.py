@@ -38,7 +38,7 @@ _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class UserTable:
-    """A table that a user brought.
+    """A user's table.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class UserTable:
         The line of the file on which each row begins.
     separator : str
     notes : tuple of str
-        Which values became equal because white space was removed.
+        Notes about values that became equal because white space was removed.
     """
 
     path: Path
@@ -74,14 +74,13 @@ def read_table(path: str | os.PathLike[str], *, first: str | None = None) -> Use
     ----------
     path : path
     first : str, optional
-        What the first column is called, whatever the header says: for a table whose first column
-        names the rows as the header names the columns.
+        Name of the first column, which replaces the one in the header.
 
     Raises
     ------
     DataError
-        No such file, no text, another encoding, no header, a column name that stands twice, or a
-        row with more cells than the header.
+        The file is missing, not text, in another encoding, or has no header; a column name is
+        repeated; or a row has more cells than the header.
     """
     source = Path(path)
     text, separator = _separated(_text(source))
@@ -98,11 +97,11 @@ def read_table(path: str | os.PathLike[str], *, first: str | None = None) -> Use
     header = header if first is None else [first, *header[1:]]
     cells = [row + [""] * (len(header) - len(row)) for _, row in rows]
     raw = pd.DataFrame(cells, columns=range(len(header)), dtype=str)
-    kept = [c for c, name in enumerate(header) if name or not _is_counter(raw[c])]
-    stripped = raw[kept].apply(lambda column: column.map(strip))
-    names = [header[c] or f"Unnamed: {c}" for c in kept]
+    used = [c for c, name in enumerate(header) if name or not _is_counter(raw[c])]
+    stripped = raw[used].apply(lambda column: column.map(strip))
+    names = [header[c] or f"Unnamed: {c}" for c in used]
     _refuse_twice(source, names)
-    notes = [_merged(source, names[i], raw[c], stripped[c]) for i, c in enumerate(kept)]
+    notes = [_merged(source, names[i], raw[c], stripped[c]) for i, c in enumerate(used)]
     return UserTable(
         source,
         stripped.set_axis(names, axis=1),
@@ -124,12 +123,12 @@ def strip(text: str) -> str:
 
 
 def numbers(table: UserTable, columns: list[str]) -> npt.NDArray[np.float64]:
-    """Columns of numbers, shape (n_rows, n_columns); `0,85` is 0.85 where commas separate no cells.
+    """Columns of numbers, shape (n_rows, n_columns); `0,85` is 0.85 if commas do not separate cells.
 
     Raises
     ------
     DataError
-        A cell that is no number; its column and line are named.
+        A cell is not a number; the message names its column and line.
     """
     values = np.empty((len(table.frame), len(columns)))
     for i, name in enumerate(columns):
@@ -139,7 +138,7 @@ def numbers(table: UserTable, columns: list[str]) -> npt.NDArray[np.float64]:
 
 
 def names_of(text: str) -> tuple[str, ...]:
-    """A list as it is typed: names between commas, and in double quotes a name that has a comma.
+    """The names in a list: separated by commas; a name with a comma is in double quotes.
 
     Examples
     --------
@@ -149,7 +148,7 @@ def names_of(text: str) -> tuple[str, ...]:
     Raises
     ------
     UsageError
-        A quote that is not closed.
+        A quote is not closed.
     """
     try:
         cells = next(csv.reader([text], skipinitialspace=True, strict=True), [])
@@ -163,7 +162,7 @@ def names_of(text: str) -> tuple[str, ...]:
 
 
 def as_list(names: Iterable[str]) -> str:
-    """Names as `names_of` reads them.
+    """Names as a list that `names_of` can read.
 
     Examples
     --------
@@ -187,7 +186,9 @@ def _text(source: Path) -> str:
         content = source.read_bytes()
     except OSError as error:
         raise DataError(
-            f"'{source}' cannot be read", error.strerror or str(error), "Check the path"
+            f"'{source}' cannot be read: {error.strerror or error}",
+            "a table is needed",
+            "Check the path",
         ) from error
     for start, kind in BINARY.items():
         if content.startswith(start):
@@ -212,7 +213,7 @@ def _text(source: Path) -> str:
 
 
 def _separated(text: str) -> tuple[str, str]:
-    """The table and its separator, which a first line `sep=;` may name; that line is left blank."""
+    """The table without a first line `sep=;`, and its separator."""
     declared = re.match(r'"?sep=(.)"?[,;\t]*(?=\r?\n|\r)', text, re.IGNORECASE)
     if declared:
         return text[declared.end() :], declared[1]
@@ -220,7 +221,7 @@ def _separated(text: str) -> tuple[str, str]:
 
 
 def _fit(text: str, separator: str) -> tuple[bool, int]:
-    """Whether the first rows all have several cells, at most those of the header; and its cells."""
+    """Whether the first rows have several cells, at most as many as the header; and its number of cells."""
     try:
         head = [row for _, row in islice(_rows(text, separator), 20)]
     except csv.Error:
@@ -231,7 +232,7 @@ def _fit(text: str, separator: str) -> tuple[bool, int]:
 
 
 def _records(text: str, separator: str) -> list[tuple[int, list[str]]]:
-    """Header and rows, each with its line; the header's cells without outer white space."""
+    """Header and rows, each with its line number; the header's cells are stripped."""
     records = list(_rows(text, separator))
     return [
         (line, [strip(c) for c in row] if i == 0 else row) for i, (line, row) in enumerate(records)
@@ -260,7 +261,7 @@ def _refuse_long(source: Path, header: list[str], rows: list[tuple[int, list[str
 
 
 def _is_counter(column: pd.Series) -> bool:
-    """Whether a column without a name is empty, or counts the rows as pandas and R write them."""
+    """Whether a column without a name is empty, or holds row numbers from 0 or 1 (pandas, R)."""
     cells = [strip(cell) for cell in column]
     return not any(cells) or any(
         cells == [str(i + first) for i in range(len(cells))] for first in (0, 1)
@@ -278,7 +279,7 @@ def _refuse_twice(source: Path, names: list[str]) -> None:
 
 
 def _merged(source: Path, name: str, raw: pd.Series, stripped: pd.Series) -> str:
-    """A note where values became equal because white space was removed."""
+    """A note if values became equal because white space was removed."""
     if raw.nunique() == stripped.nunique():
         return ""
     changed = raw != stripped

@@ -49,9 +49,9 @@ def refuse_overruled(data: DataSettings, lost: Mapping[str, str]) -> None:
     for name, winner in lost.items():
         value = getattr(data, name)
         if name in data.model_fields_set and value not in (None, ()):
-            shown_value = first_few(value) if isinstance(value, tuple) else value
+            text = first_few(value) if isinstance(value, tuple) else value
             raise UsageError(
-                f"{name} = {shown_value} would be ignored, because of {winner}",
+                f"{name} = {text} would be ignored, because of {winner}",
                 "conflicting settings of the split are refused",
                 f"Remove --{name.replace('_', '-')}, or {name} under [data]",
             )

@@ -15,7 +15,7 @@ def pairs_of(n_splits: int) -> list[str]:
     Raises
     ------
     DataError
-        There are only two folds: without both there are no images to train on.
+        There are only two folds, so that no images would be left for training.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def read_left_out(word: str, n_splits: int) -> LeftOut:
     Raises
     ------
     DataError
-        It is not one of `n_splits` folds, nor two of them in order.
+        `word` is neither one of `n_splits` folds nor a pair of them in order.
 
     Examples
     --------

@@ -52,7 +52,7 @@ def hold_out(
     if len(table) < 2:
         raise DataError(
             f"All {len(manifest)} images are of one {manifest.group_kind}",
-            "a test part needs at least one group of its own",
+            "training and test part need at least one group each",
             "Add data of other groups",
         )
     if len(table) == len(manifest):
@@ -89,7 +89,7 @@ def _hold_out_search(
     rng = generator(seed, "hold-out")
     n_tries = max(10, min(N_ASSIGNMENTS, 200_000 // len(table)))
     best: tuple[tuple[int, int, float], npt.NDArray[np.bool_]] | None = None
-    # With few groups, no group at all may be nearest to a small share: then take one group.
+    # With few groups, an empty test part can be nearest to a small share: then take one group.
     for at_least_one in (False, True):
         for _ in range(n_tries):
             in_test = _greedy_hold_out(table, test_size, rng, at_least_one=at_least_one)

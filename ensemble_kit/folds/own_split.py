@@ -35,15 +35,15 @@ def validation_as_test(manifest: Manifest, *, by: str = "group") -> Manifest:
     is_valid = _is_validation(manifest)
     if not is_valid.any():
         raise DataError(
-            "--test-part valid: these data have no validation part",
-            f"their parts are {first_few(map(repr, _parts(manifest).unique()))}",
+            f"The data have the parts {first_few(map(repr, _parts(manifest).unique()))}",
+            "--test-part valid needs validation images",
             "Leave out --test-part",
         )
     n_test = len(manifest.part("test"))
     if n_test:
         raise UsageError(
-            f"--test-part valid: these data also have a test part of {counted(n_test, 'image')}",
-            "its images would become training images",
+            f"The data also have a test part of {counted(n_test, 'image')}",
+            "with --test-part valid, these images would become training images",
             "Leave out --test-part, or take the test images out of the data",
         )
     split = np.where(is_valid, "test", "train")

@@ -71,7 +71,7 @@ def make_folds(manifest: Manifest, n_splits: int = 5, *, seed: int = 0, by: str 
 
 
 def _fewer_folds(table: npt.NDArray[np.int64]) -> str:
-    """The advice where there are more folds than groups; `table` counts images by group and class."""
+    """The advice for more folds than groups; `table` counts images by group and class."""
     n_of_class = (table > 0).sum(axis=0)
     rarest = int(n_of_class[n_of_class > 0].min())
     advice = f"Use at most --folds {len(table)}"
@@ -136,13 +136,13 @@ def _greedy_assignment(
     table: npt.NDArray[np.int64], n_splits: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
     share = table / np.maximum(table.sum(axis=0), 1)
-    # Largest first, with noise so that assignments differ; ties and near-ties change places.
+    # Largest first, with noise, so that assignments differ.
     order = np.argsort(-share.max(axis=1) * rng.uniform(0.5, 1.5, len(table)))
     filled = np.zeros((n_splits, table.shape[1]))
     n_units = np.zeros(n_splits)
     assigned = np.zeros(len(table), dtype=np.int64)
     for step, unit in enumerate(order):
-        # How much the folds grow by this unit; an empty fold must be filled in time.
+        # The growth of each fold by this unit; at the end, only empty folds are allowed.
         cost = (filled * share[unit]).sum(axis=1) + 1e-6 * filled.sum(axis=1)
         if (n_units == 0).sum() >= len(order) - step:
             cost = np.where(n_units == 0, cost, np.inf)

@@ -67,7 +67,7 @@ class Folds:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of which sample is in which fold; row order does not count."""
+        """SHA-256 of the fold of each sample; it does not depend on the row order."""
         pairs = sorted(zip(self.sample_ids.tolist(), self.fold.tolist(), strict=True))
         return digest_json([pairs, self.split_by])
 
@@ -100,7 +100,7 @@ class Folds:
     def read(
         cls, path: str | os.PathLike[str], *, split_by: str = "group", notes: tuple[str, ...] = ()
     ) -> Folds:
-        """Folds that `write` wrote, or a user's own table with the same two columns."""
+        """Folds of a table with the two columns of `write`."""
         read = table_with(path, "sample_id", "fold", what="A fold table")
         return cls.from_table(read.frame, path, split_by=split_by, notes=(*notes, *read.notes))
 
@@ -153,9 +153,9 @@ def whole_folds(fold: pd.Series, path: object) -> tuple[npt.NDArray[np.int64], t
     odd = fold[numbers % 1 != 0]  # a cell that is not a number is not fold 0
     if len(odd):
         raise DataError(
-            f"'{path}' has training images without a fold",
-            f"{len(odd)} cells of column fold are not whole numbers (first: '{odd.iloc[0]}' for "
-            f"'{odd.index[0]}')",
+            f"{len(odd)} cells of column fold in '{path}' are not whole numbers (first: "
+            f"'{odd.iloc[0]}' for '{odd.index[0]}')",
+            "each training image needs the number of its fold",
             "Number the folds 0, 1, ..., and give each training image one",
         )
     found = numbers.to_numpy().astype(np.int64)
@@ -163,10 +163,9 @@ def whole_folds(fold: pd.Series, path: object) -> tuple[npt.NDArray[np.int64], t
     first = 1 if present[:1].tolist() == [1] else 0
     if len(present) < 2 or present.tolist() != list(range(first, first + len(present))):
         raise DataError(
-            f"'{path}' does not number its folds 0, 1, 2, ...",
-            f"its training images have the folds {first_few(present.tolist(), 12)}",
-            "Number at least two folds without a gap, from 0 or from 1. Or remove the column fold: "
-            "new folds are then made",
+            f"The training images of '{path}' have the folds {first_few(present.tolist(), 12)}",
+            "at least two folds are numbered without a gap, from 0 or from 1",
+            "Number the folds 0, 1, 2, ..., or remove the column fold: new folds are then made",
         )
     if first == 0:
         return found, ()

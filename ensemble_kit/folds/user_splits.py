@@ -128,7 +128,7 @@ def _is_train(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
 
 
 def _is_torn(manifest: Manifest, fold: npt.NDArray[np.int64]) -> bool:
-    """Whether a group is on both sides or in two folds; `fold` is of training rows."""
+    """Whether a group is on both sides or in two folds; `fold` is that of the training rows."""
     place = np.full(len(manifest), -1)
     place[_is_train(manifest.table)] = fold
     return bool((pd.Series(place).groupby(manifest.groups).nunique() > 1).any())

@@ -32,7 +32,7 @@ def validation_split(
     -------
     Manifest
     tuple of str
-        What the validation split lacks: "no image of class 'a'", "1 image of class 'b'".
+        Classes with too few validation images: "no image of class 'a'", "1 image of class 'b'".
 
     Raises
     ------
@@ -57,8 +57,8 @@ def validation_split(
     if refused and not held.any():
         raise refused
     split = np.where(held[unit_of], "test", "train")
-    slice_of = dataclasses.replace(train.with_columns(split=split), split_by=by)
-    return slice_of, _lacks(train, table, held, share)
+    parted = dataclasses.replace(train.with_columns(split=split), split_by=by)
+    return parted, _lacks(train, table, held, share)
 
 
 def _with_short_classes(
@@ -69,17 +69,18 @@ def _with_short_classes(
     scale = np.maximum(table.sum(axis=0), 1)
     for c in np.flatnonzero(_is_short(table, held, share)):
         units = np.flatnonzero(~held & (table[:, c] > 0)).tolist()
-        able = [unit for unit in units if _can_go(table, held, unit)]
-        if (
-            able and _is_short(table, held, share)[c]
-        ):  # a unit that was added before may have this class too
+        free = [unit for unit in units if _can_leave_training(table, held, unit)]
+        # A unit that was added for another class may have this class too.
+        if free and _is_short(table, held, share)[c]:
             now = table[held].sum(axis=0)
-            far = [(((now + table[unit] - target) / scale) ** 2).sum() for unit in able]
-            held[able[int(np.argmin(far))]] = True
+            cost = [(((now + table[unit] - target) / scale) ** 2).sum() for unit in free]
+            held[free[int(np.argmin(cost))]] = True
     return held
 
 
-def _can_go(table: npt.NDArray[np.int64], held: npt.NDArray[np.bool_], unit: int) -> bool:
+def _can_leave_training(
+    table: npt.NDArray[np.int64], held: npt.NDArray[np.bool_], unit: int
+) -> bool:
     """Whether training keeps a unit and half the images of each of this unit's classes."""
     left = table[~held & (np.arange(len(table)) != unit)]
     has = table[unit] > 0

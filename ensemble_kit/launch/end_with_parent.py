@@ -23,7 +23,7 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def end_with_parent() -> None:
     """Let the kernel end this process when the process named by `child_environment` ends.
 
-    A parent that has already died is noticed too: an orphan has another parent.
+    If that process has already died, this process ends at once.
     """
     named = os.environ.pop(PARENT, "")
     if not named.isdecimal() or not sys.platform.startswith("linux"):

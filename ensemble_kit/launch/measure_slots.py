@@ -24,14 +24,14 @@ LONGEST_SECONDS = 300
 def fastest_share(
     jobs: Sequence[Job], shares: Sequence[Share], listener: Listener
 ) -> tuple[Share, dict[str, float]]:
-    """The number of processes and threads with which the largest network trains the most images per second.
+    """The numbers of processes and threads with the most images per second, for the largest network.
 
     Returns
     -------
     share : Share
-        The first of `shares` if the work is too small for a measurement.
+        The first of `shares` if the training is too short for a measurement.
     speeds : dict of share to images per second
-        Of all processes together; empty if nothing was measured.
+        Sum over all processes; empty if nothing was measured.
     """
     work = {job.member.name: _epoch_macs(job) * job.member.recipe.epochs for job in jobs}
     total = sum(work[job.member.name] for job in jobs)
@@ -55,7 +55,7 @@ def _epoch_macs(job: Job) -> float:
 
 
 def _together(job: Job, batch: int, share: Share) -> float:
-    """Images per second of all processes together, started at the same moment; 0 if one fails."""
+    """Images per second of all processes together, started at the same time; 0 if one fails."""
     command = [
         sys.executable, "-m", "ensemble_kit.launch.measure_slots", job.member.network,
         str(job.tiles.image_size), str(batch), job.precision, str(share.threads),

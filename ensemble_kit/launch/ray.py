@@ -33,7 +33,7 @@ class RayEngine(RemoteEngine):
     cpus, gpus : float
         CPUs and GPUs per job.
     retries : int
-        How often a job is started again when its worker or node dies.
+        Number of times that a job is started again after its worker or node died.
     """
 
     address: str = "auto"
@@ -66,7 +66,7 @@ class RayEngine(RemoteEngine):
                     code, words, n_killed = 1, str(error), 0
                 if (failed := settle(job, code, words, listener, n_killed=n_killed)) is not None:
                     failures.append(failed)
-        except BaseException:  # also on Ctrl-C and SIGTERM: nobody would collect their results
+        except BaseException:  # also on Ctrl-C and SIGTERM: their results would not be collected
             for task in waiting:
                 ray.cancel(task, force=True)
             listener(Notice(f"Cancelled {len(waiting)} Ray tasks. The others had already ended."))
@@ -79,10 +79,10 @@ class RayEngine(RemoteEngine):
         if not fits:
             largest = max((n.get("CPU", 0), n.get("GPU", 0)) for n in nodes) if nodes else (0, 0)
             raise EnvironmentFault(
-                f"A job asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs; the largest of {len(nodes)} "
+                f"A job requests {self.cpus:g} CPUs and {self.gpus:g} GPUs; the largest of {len(nodes)} "
                 f"nodes has {largest[0]:g} and {largest[1]:g}",
                 "a job must fit onto one node of the cluster",
-                "Ask for less (--cpus, --gpus, --device cpu), or add a larger node",
+                "Request less (--cpus, --gpus, --device cpu), or add a larger node",
             )
 
 
@@ -109,7 +109,7 @@ def refuse_open_wire(address: str) -> None:
 
 
 def _import_ray() -> Any:
-    # For processes that we start; usage reports of a cluster are set where it is started.
+    # For processes of this engine; a cluster sets its usage reports when it is started.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
@@ -130,7 +130,7 @@ def connect(ray: Any, address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (OSError, RuntimeError, ValueError) as error:
         raise EnvironmentFault(
-            f"No Ray cluster answers at '{address}' ({str(error).splitlines()[0][:120]})",
+            f"No Ray cluster can be reached at '{address}' ({str(error).splitlines()[0][:120]})",
             "--engine ray needs a running cluster",
             "Start one (ray start --head), or give its address: --ray-address",
         ) from error

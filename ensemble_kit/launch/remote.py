@@ -67,9 +67,9 @@ def run_command(arguments: list[str]) -> tuple[int, str, int]:
 def settle(
     job: Job, code: int, words: str, listener: Listener, *, n_killed: int = 0
 ) -> JobFailed | None:
-    """Report how a job ended, from the record in its folder if there is one, and collect its logits.
+    """Collect the logits of an ended job, and report its epochs and its end.
 
-    Its epochs are reported then too, all at once.
+    A job without a record in its folder failed.
     """
     record = read_record(job.folder)
     if record is not None and not job.changes() and not lacks_features(job):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-# Assumed host memory of a job before the first measurement: at least this, and this many bytes
-# per multiply-accumulate of a batch, which is above the need of common networks.
 from ensemble_kit.errors import counted
 
+# Assumed host memory of a job before the first measurement: at least this, and this many bytes
+# per multiply-accumulate of a batch, which is more than common networks need.
 UNMEASURED_BYTES = 3 * 2**30
 BYTES_PER_MAC = 0.1
 # The measured memory may grow in later epochs and at the end of the job.
@@ -18,7 +18,7 @@ MOST_PER_GPU = 4
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """The resources for jobs; memory in bytes, as free before the first job started."""
+    """The resources for jobs; `host_free` is the free memory in bytes before the first job."""
 
     cores: int
     host_free: int
@@ -51,7 +51,7 @@ class Peak:
     gpu_total: int = 0
 
     def larger(self, other: Peak) -> Peak:
-        """The larger peak of both; the total of the GPU is the first value, measured without other jobs."""
+        """The larger peak of both; the GPU's total is that of the first, measured without other jobs."""
         return Peak(
             max(self.host, other.host),
             max(self.gpu, other.gpu),

@@ -32,7 +32,7 @@ from ensemble_kit.members.jobs.job import Job
 SUBMITTED = "submitted.json"
 # Options of submitit, not of sbatch.
 SUBMITIT = ("python", "setup")
-# Options of sbatch that our own options set, or that the array needs.
+# Options of sbatch that the options of ensemble-kit set, or that the array needs.
 OWN_FLAGS = {
     "partition": "--partition",
     "cpus-per-task": "--cpus",
@@ -102,13 +102,11 @@ class SlurmEngine(RemoteEngine):
             for job, task in zip(jobs, submitted, strict=True):
                 try:
                     code, words, n_killed = task.result()
-                except (
-                    Exception
-                ) as error:  # submitit raises its own errors for lost and killed jobs
+                except Exception as error:  # submitit's errors for lost and killed jobs
                     code, words, n_killed = 1, str(error), 0
                 if (failed := settle(job, code, words, listener, n_killed=n_killed)) is not None:
                     failures.append(failed)
-        except BaseException:  # also on Ctrl-C and SIGTERM: nobody would collect their results
+        except BaseException:  # also on Ctrl-C and SIGTERM: their results would not be collected
             _cancel(submitted, listener)
             raise
         return failures
@@ -169,7 +167,7 @@ def _submitted(executor: Any, commands: list[list[str]]) -> list[Any]:
         raise EnvironmentFault(
             f"Slurm refused the job array: {reason}",
             "the jobs must fit what the partition offers",
-            "Change --partition, --cpus, --gpus or --time-limit; --device cpu asks for no GPU",
+            "Change --partition, --cpus, --gpus or --time-limit; --device cpu requests no GPU",
         ) from error
 
 
@@ -177,14 +175,14 @@ def _refuse_queued(jobs: Sequence[Job]) -> None:
     """Refuse to submit jobs a second time while they are pending or running."""
     ids = {job.folder: _submitted_as(job.folder) for job in jobs}
     queued = _queued() if any(ids.values()) else set()
-    there = [job_id for job_id in ids.values() if job_id in queued]
-    if there:
+    pending = [job_id for job_id in ids.values() if job_id in queued]
+    if pending:
+        arrays = " ".join(dict.fromkeys(job_id.partition("_")[0] for job_id in pending))
         raise RunLockedError(
-            f"{len(there)} of these {len(jobs)} jobs were already submitted to Slurm",
-            f"Slurm jobs {first_few(there)} are pending or running",
+            f"{len(pending)} of these {len(jobs)} jobs are already in Slurm's queue: {first_few(pending)}",
+            "a job is submitted again only after it has ended",
             f"Wait for them ({follow_up('status', jobs[0].run.path)} shows their progress). "
-            f"Or cancel them (scancel {' '.join(dict.fromkeys(i.partition('_')[0] for i in there))}) "
-            "and run the same command",
+            f"Or cancel them (scancel {arrays}) and run the same command",
         )
 
 
@@ -197,7 +195,7 @@ def _submitted_as(folder: Path) -> str:
 
 
 def _queued() -> set[str]:
-    """Ids of this user's pending or running jobs; empty if Slurm does not answer."""
+    """Ids of this user's pending or running jobs; empty if squeue fails."""
     requested = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
     try:
         return set(

@@ -1,6 +1,6 @@
-"""Worker processes for a tuning: each runs trials of the same studies until all have theirs.
+"""Worker processes of a tuning: they run trials of the same studies.
 
-Started by the process that holds the run's lock and has opened the storage; ended with it.
+The process that has the run's lock starts them; they end with it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class TuningWorkers:
     Parameters
     ----------
     n_workers : int
-        Processes side by side. They share the cores, and are shared out over the GPUs.
+        Number of processes. They share the cores, and are distributed over the GPUs.
     """
 
     n_workers: int
@@ -42,14 +42,14 @@ class TuningWorkers:
     def __call__(
         self, plan: TunePlan, n_trials: int, deadline: float | None, look: Callable[[], None]
     ) -> None:
-        """Run all trials; however it ends, no worker is left.
+        """Run all trials. All workers are ended in every case.
 
         Raises
         ------
         EnsembleKitError
-            That of a worker.
+            The error of a worker.
         JobsFailedError
-            A worker was ended by a signal.
+            A worker was killed or crashed.
         """
         job = pickle.dumps((plan, n_trials, deadline))
         workers = [self._started(i, job, plan.device) for i in range(self.n_workers)]
@@ -74,11 +74,11 @@ class TuningWorkers:
         worker = subprocess.Popen(
             [sys.executable, "-m", "ensemble_kit.launch.tuning", str(threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=child_environment(own),
-            # Ctrl-C reaches the parent alone; it ends its workers itself.
+            # Ctrl-C reaches the parent only, which ends its workers.
             start_new_session=True,
         )  # fmt: skip
         assert worker.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # how it ended is read from its exit code
+        with contextlib.suppress(BrokenPipeError):  # its exit code is reported later
             worker.stdin.write(job)
             worker.stdin.close()
         return worker
@@ -96,11 +96,13 @@ def _refuse_failure(workers: Sequence[subprocess.Popen[bytes]]) -> None:
         how = f"exit code {worker.returncode}"
         if worker.returncode < 0:
             how = f"signal {signal.Signals(-worker.returncode).name}"
-        raise JobsFailedError("A worker of the tuning ended early", how, ADVICE)
+        raise JobsFailedError(
+            f"A worker of the tuning ended with {how}", "all workers must run to the end", ADVICE
+        )
 
 
 def _work(n_threads: int) -> None:
-    """What a worker does: run trials of the plan that stands on its standard input."""
+    """Run trials of the plan on standard input."""
     end_with_parent()
     import torch
 

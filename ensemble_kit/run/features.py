@@ -33,21 +33,21 @@ def with_features(
     Raises
     ------
     DataError
-        A member has no features, or not of every fold.
+        A member has no features, or lacks those of a fold.
     """
     _refuse_missing(features, logits, n_folds, where)
     if table.member_names != tuple(features):
         raise UsageError(
-            f"Features were asked for the models of single folds: {first_few(table.member_names)}",
+            f"Features were requested for the models of single folds: {first_few(table.member_names)}",
             "features exist for whole members only",
             "Leave out fold_models",
         )
     values = []
     for name in table.member_names:
-        kept = features[name]
-        assert kept is not None
+        stored = features[name]
+        assert stored is not None
         ids = logits[name].train_ids if table.kind == "oof" else logits[name].test_ids
-        array = kept.oof[:, None] if table.kind == "oof" else _by_space(kept, n_folds)
+        array = stored.oof[:, None] if table.kind == "oof" else _by_space(stored, n_folds)
         values.append(aligned({name: array}, {name: ids}, table.sample_ids)[:, 0])
     every = np.tile(np.arange(n_folds), (len(table), 1))
     spaces = table.fold[:, None] if table.kind == "oof" else every
@@ -57,12 +57,12 @@ def with_features(
 def keeps_features(store: PredictionStore, members: Sequence[str], n_folds: int) -> bool:
     """Whether the store has the pooled features of every member and fold."""
     every = {str(k) for k in range(n_folds)}
-    kept = [set(store.read_index(name)["made_of"].get("features", {})) for name in members]
-    return bool(kept) and all(one == every for one in kept)
+    stored = [set(store.read_index(name)["made_of"].get("features", {})) for name in members]
+    return bool(stored) and all(one == every for one in stored)
 
 
-def _by_space(kept: MemberFeatures, n_folds: int) -> Array:
-    return np.stack([kept.test[k] for k in range(n_folds)], axis=1)
+def _by_space(stored: MemberFeatures, n_folds: int) -> Array:
+    return np.stack([stored.test[k] for k in range(n_folds)], axis=1)
 
 
 def _refuse_missing(
@@ -72,11 +72,11 @@ def _refuse_missing(
     where: Path,
 ) -> None:
     lacking = []
-    for name, kept in features.items():
-        done = logits[name].about.get("features", {}) if kept is not None else {}
+    for name, stored in features.items():
+        done = logits[name].about.get("features", {}) if stored is not None else {}
         missing = [k for k in range(n_folds) if str(k) not in done]
         if missing:
-            what = "keeps none" if len(missing) == n_folds else f"lacks fold {first_few(missing)}"
+            what = "has none" if len(missing) == n_folds else f"lacks fold {first_few(missing)}"
             lacking.append(f"'{name}' {what}")
     if lacking:
         raise DataError(

@@ -36,7 +36,7 @@ from ensemble_kit.run.records import (
 )
 from ensemble_kit.run.requested import (
     absent_members,
-    refuse_cut_off_import,
+    refuse_interrupted_import,
     remember,
     requested_members,
 )
@@ -111,7 +111,7 @@ class Run:
         Raises
         ------
         DataError
-            There is no run here, or it is of a newer layout.
+            There is no run here, or it has another layout version.
         """
         return read_record(self.path)
 
@@ -126,15 +126,15 @@ class Run:
     def begin(self, manifest: Manifest, folds: Folds, config: Mapping[str, Any]) -> None:
         """Write the run's record, or check that the folder was made from the same data and folds.
 
-        A run without results (e.g. its first training stopped at a bad image) is written again.
-        Other runs keep their `config.toml`; `keep_config` replaces it.
+        A run without results (e.g. its first training stopped at a bad image) is written again. The
+        `config.toml` of other runs is not changed; `keep_config` replaces it.
 
         Parameters
         ----------
         manifest : Manifest
             Training and test rows.
         folds : Folds
-            Of the training rows.
+            The folds of the training rows.
         config : mapping
             The resolved settings of the experiment; written as `config.toml` of a new run.
 
@@ -163,7 +163,7 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self, *, seconds: float = 0) -> Iterator[None]:
-        """Lock the run against other processes for the length of a `with` block.
+        """Lock the run against other processes inside a `with` block.
 
         Waits up to `seconds` if another process has the lock.
 
@@ -178,7 +178,7 @@ class Run:
 
     @contextlib.contextmanager
     def writing_results(self) -> Iterator[None]:
-        """Lock the results of the run for the length of a `with` block.
+        """Lock the results of the run inside a `with` block.
 
         Ensembles, prediction sets, thresholds and the report are written under this lock. It is
         independent of the lock of a training: results can be written while members train.
@@ -186,7 +186,7 @@ class Run:
         Raises
         ------
         DataError
-            There is no run here. Nothing is created then.
+            There is no run here; nothing is created.
         RunLockedError
             Another process has the lock; the message names it.
         """
@@ -202,16 +202,16 @@ class Run:
         return requested_members(self.path)
 
     def remember(self, members: Sequence[str]) -> None:
-        """Add members to those that were ever asked for."""
+        """Add members to the requested members."""
         remember(self.path, members)
 
     def set_aside(self, member: str) -> Path:
-        """Move a member's folds to `replaced/`, and its predictions with them; nothing is deleted.
+        """Move a member's folds and predictions to `replaced/`; return the new folder.
 
         Raises
         ------
         RunLockedError
-            Another process is working on one of them; the message names it.
+            Another process is working on one of the folds; the message names it.
         """
         with contextlib.ExitStack() as all_folds:
             for folder in self.member_dir(member).glob("fold-*"):
@@ -247,11 +247,11 @@ class Run:
         partial : bool
             Accept members whose folds are not all done; their rows are NaN.
         fold_models : bool
-            For test rows only: each fold's model is a separate member, `resnet18@fold0`. Such a table
-            does not exist for out-of-fold rows, so only rules without fitting can combine it.
+            For test rows only: each fold's model is a separate member, `resnet18@fold0`. There is no
+            such table for out-of-fold rows, so only rules without fitting can combine it.
         features : bool
-            Add the members' pooled features (`train-members --keep-features`). Not together with
-            `partial` or `fold_models`.
+            Add the members' pooled features (`train-members --keep-features`). Cannot be combined
+            with `partial` or `fold_models`.
 
         Raises
         ------
@@ -268,7 +268,7 @@ class Run:
                 "the kinds are 'oof' and 'test'",
                 "Choose one of the two",
             )
-        refuse_cut_off_import(self.path)
+        refuse_interrupted_import(self.path)
         stored = {name: self._settled(name) for name in self.members()}
         table = member_table(
             by_fold_model(stored, kind) if fold_models else stored,
@@ -281,9 +281,9 @@ class Run:
         )
         if not features:
             return table
-        kept = {name: self.store.read_features(name) for name in stored}
+        found = {name: self.store.read_features(name) for name in stored}
         n_folds = self.folds().n_splits
-        return with_features(table, stored, kept, n_folds=n_folds, where=self.path)
+        return with_features(table, stored, found, n_folds=n_folds, where=self.path)
 
     @property
     def keeps_features(self) -> bool:
@@ -303,14 +303,14 @@ class Run:
         return nested_folds(stored, oof, self.folds(), self.path)
 
     def _settled(self, member: str) -> MemberLogits:
-        # A job that ends at this moment replaces arrays and index one after the other.
+        # A job that ends now replaces arrays and index one after the other: read again later.
         with contextlib.suppress(IntegrityError):
             return self.store.read(member)
         time.sleep(0.5)
         return self.store.read(member)
 
     def notes(self, stored: Mapping[str, MemberLogits] | None = None) -> tuple[str, ...]:
-        """The caveats that are shown beside every result of this run, in plain sentences.
+        """The caveats that are shown beside every result of this run.
 
         Parameters
         ----------

@@ -25,8 +25,7 @@ from ensemble_kit.locks import file_lock
 
 LOCK, HEARTBEAT = ".lock", ".claim"
 HEARTBEAT_SECONDS = 10.0
-# If the number in a heartbeat file of another host does not grow for this many beats, its process
-# has died.
+# A process on another host counts as dead if its number does not grow for this many beats.
 PATIENCE = 3.5
 
 
@@ -47,7 +46,7 @@ class Holder:
 
 @contextlib.contextmanager
 def held(folder: Path, *, seconds: float = 0.0) -> Iterator[None]:
-    """Lock a folder for the length of a `with` block, waiting up to `seconds` for another process.
+    """Lock a folder inside a `with` block, waiting up to `seconds` for another process.
 
     Raises
     ------
@@ -92,7 +91,7 @@ def is_held(folder: Path) -> bool:
             pass
     except TimeoutError:
         return True
-    except (OSError, IntegrityError):  # a file that we may not lock, or no lock file
+    except (OSError, IntegrityError):  # the file cannot be locked, or is not a lock file
         pass
     return holder is not None and _seems_fresh(folder / HEARTBEAT)
 
@@ -114,7 +113,7 @@ def read_holder(folder: Path) -> Holder | None:
 
 def _read(path: Path) -> Holder | None:
     try:
-        # Opening a pipe would wait for ever.
+        # Opening a pipe would never return.
         if not stat.S_ISREG(path.lstat().st_mode):
             return None
         holder = Holder(**json.loads(path.read_text()))
@@ -246,7 +245,7 @@ def _lives(holder: Holder) -> bool:
 
 
 def _started(pid: int) -> str:
-    """Start time of a process, so that a reused process number is noticed; empty on other systems."""
+    """Start time of a process, to detect reused process numbers; empty on systems without /proc."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -19,7 +19,7 @@ UNBOUND = "This run is from a version without digests: changed files may not be 
 def run_notes(
     record: Mapping[str, Any], stored: Mapping[str, MemberLogits], absent: Sequence[str]
 ) -> list[str]:
-    """The caveats of a run, in plain sentences.
+    """The caveats of a run.
 
     Parameters
     ----------
@@ -34,15 +34,11 @@ def run_notes(
         notes.insert(0, BY_IMAGE)
     elif record["manifest"]["group_kind"] == "image":
         notes.insert(0, NO_GROUPS)
-    bearers: dict[str, list[str]] = {}
+    members: dict[str, list[str]] = {}
     for name, logits in stored.items():
         for caveat in logits.about.get("stamps", []):
-            bearers.setdefault(caveat, []).append(name)
-    notes += [f"{', '.join(names)}: {caveat}" for caveat, names in bearers.items()]
+            members.setdefault(caveat, []).append(name)
+    notes += [f"{', '.join(names)}: {caveat}" for caveat, names in members.items()]
     if absent:
-        notes.append(_absent_note(absent))
+        notes.append(f"Not in these results, because predictions are missing: {first_few(absent)}.")
     return notes
-
-
-def _absent_note(absent: Sequence[str]) -> str:
-    return f"Not in these results: {first_few(absent)}, which the run has no predictions of."

@@ -74,14 +74,14 @@ def read_record(folder: Path) -> dict[str, Any]:
     DataError
         There is no record, or it has another layout version.
     IntegrityError
-        It is damaged or was changed.
+        The record is damaged or was changed.
     """
     path = folder / RECORD
     if not path.is_file():
-        missing = "it has no run.json" if folder.is_dir() else "this folder does not exist"
+        why = "" if folder.is_dir() else ": it does not exist"
         raise DataError(
-            f"'{folder}' is not a run folder",
-            missing,
+            f"'{folder}' is not a run folder{why}",
+            f"a run folder holds {RECORD}",
             _runs_beside(folder),
         )
     record = read_checked(path, advice=RESTORE)
@@ -117,7 +117,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises
     ------
     IntegrityError
-        It was changed.
+        The manifest was changed.
     """
     record, path = read_record(folder), folder / "manifest.csv"
     about = record["manifest"]
@@ -135,7 +135,7 @@ def read_folds(folder: Path) -> Folds:
     Raises
     ------
     IntegrityError
-        They were changed.
+        The folds were changed.
     """
     record, path = read_record(folder), folder / "folds.csv"
     about = record["folds"]
@@ -156,10 +156,10 @@ def refuse_other_data(folder: Path, manifest: Manifest, folds: Folds) -> None:
     IntegrityError
         Its tables were changed.
     """
-    record, kept = read_record(folder), read_manifest(folder)
-    if manifest.digest != kept.digest:
+    record, stored = read_record(folder), read_manifest(folder)
+    if manifest.digest != stored.digest:
         raise DataError(
-            f"'{folder}' was made from other data: {difference(kept, manifest)}",
+            f"'{folder}' was made from other data: {difference(stored, manifest)}",
             "a run folder belongs to one data set",
             "Use another --run folder, or restore the data",
         )
@@ -184,7 +184,7 @@ def folds_as_made(folder: Path, folds: Folds, by: str) -> Folds:
 
 @contextlib.contextmanager
 def _unchanged(path: Path) -> Iterator[None]:
-    # It was complete when it was written: if it cannot be read, it was damaged.
+    # Tables are complete when they are written: an unreadable one was changed.
     try:
         yield
     except DataError as error:
@@ -205,7 +205,7 @@ def _changed(path: Path, how: str) -> IntegrityError:
 
 
 def difference(old: Manifest, new: Manifest) -> str:
-    """What changed between two manifests, in words."""
+    """The first difference between two manifests, in words."""
     before, after = set(old.sample_ids.tolist()), set(new.sample_ids.tolist())
     gone, come = sorted(before - after), sorted(after - before)
     if gone or come:

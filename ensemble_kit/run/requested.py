@@ -41,9 +41,9 @@ def remember(folder: Path, members: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def importing(folder: Path, members: Iterable[str]) -> Iterator[None]:
-    """Record in `imported.json` that these members are being imported, and at the end that they are complete.
+    """Record in `imported.json` that these members are being imported, and then that they are complete.
 
-    An interrupted import may leave members of two imports. The record lets readers refuse them.
+    With this record, readers refuse the mixed members of an interrupted import.
     """
     every = sorted({*_imported(folder).get("members", []), *members})
     write_checked(folder / IMPORTED, {"members": every, "finished": False})
@@ -51,26 +51,26 @@ def importing(folder: Path, members: Iterable[str]) -> Iterator[None]:
     write_checked(folder / IMPORTED, {"members": every, "finished": True})
 
 
-def refuse_cut_off_import(folder: Path) -> None:
+def refuse_interrupted_import(folder: Path) -> None:
     """Raise IntegrityError if an import was interrupted."""
     if _imported(folder).get("finished", True):
         return
     raise IntegrityError(
-        f"An import into '{folder}' was cut off, or is not finished yet",
-        "its predictions are used once all of them are stored",
+        f"An import into '{folder}' was interrupted, or is not finished yet",
+        "predictions can be used when all of them are stored",
         AGAIN,
     )
 
 
 def absent_members(folder: Path, stored: Iterable[str]) -> list[str]:
     """Members that were requested, imported, or trained as extra checkpoints, but are not in `stored`."""
-    further = sorted(
+    extra = sorted(
         f"{path.parents[2].name}@{path.parent.name}"
         for path in folder.glob("members/*/fold-*/*/logits-oof.npy")
     )
-    here = set(stored)
-    wanted = [*requested_members(folder), *further, *_imported(folder).get("members", [])]
-    return [name for name in dict.fromkeys(wanted) if name not in here]
+    present = set(stored)
+    wanted = [*requested_members(folder), *extra, *_imported(folder).get("members", [])]
+    return [name for name in dict.fromkeys(wanted) if name not in present]
 
 
 def _imported(folder: Path) -> dict[str, Any]:
@@ -93,6 +93,6 @@ def _listed(path: Path) -> list[str]:
 def _damaged(path: Path) -> IntegrityError:
     return IntegrityError(
         f"'{path}' is damaged",
-        "it lists the names of members",
+        "it must list the names of members",
         "Delete that file: the members are then read from the folders under members/",
     )

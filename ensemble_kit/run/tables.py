@@ -39,7 +39,7 @@ def member_table(
     if not stored:
         raise DataError(
             f"'{where}' has no stored predictions",
-            "stored predictions are needed",
+            "this command needs the predictions of its members",
             "Run ensemble-kit train-members first, or import-predictions again",
         )
     if not len(part):
@@ -68,7 +68,7 @@ def member_table(
 
 
 def fewer_models_notes(stored: Mapping[str, MemberLogits], folds: Folds) -> tuple[str, ...]:
-    """A caveat on members that predict test rows by fewer models than there are folds."""
+    """A caveat about members with fewer models for the test rows than folds."""
     done = {name: len(one.test) for name, one in stored.items() if one.test}
     fewer = [
         f"{name} of {n_models}"
@@ -95,7 +95,7 @@ def by_fold_model(stored: Mapping[str, MemberLogits], kind: str) -> dict[str, Me
         raise DataError(
             f"fold_models was set for the kind '{kind}'",
             "only test images are predicted by the models of all folds",
-            "Ask for predictions('test', fold_models=True)",
+            "Use predictions('test', fold_models=True)",
         )
     return {
         f"{name}@fold{k}": dataclasses.replace(logits, test={k: array})

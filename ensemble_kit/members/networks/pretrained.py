@@ -48,7 +48,7 @@ def require_init_checkpoints(members: Sequence[Member]) -> None:
     for network in sorted({m.network for m in members if m.starts_published}):
         _refuse_damaged(network, _cached_file(network))
     needed = sorted({m.network for m in members if _wants_download(m)})
-    if needed and not _hub_answers():
+    if needed and not _hub_is_reachable():
         raise no_weights(needed, "the machine is offline")
 
 
@@ -95,7 +95,7 @@ def _refuse_damaged(network: str, path: Path | None) -> None:
         )
 
 
-def _hub_answers() -> bool:
+def _hub_is_reachable() -> bool:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

@@ -193,6 +193,15 @@ class Fit:
 
     def validation_logits(self, positions: npt.NDArray[np.int64], network: nn.Module) -> Array:
         """Logits for the validation of an epoch: one view, in the precision of the training."""
+        return self._logits(network, positions, "none", self.precision)
+
+    def logits(self, positions: npt.NDArray[np.int64], tta: str | None = None) -> Array:
+        """Logits of the tiles at `positions`: float32, shape (n, n_classes)."""
+        return self._logits(self.model, positions, tta or self.member.recipe.regularize.tta, FULL)
+
+    def _logits(
+        self, network: nn.Module, positions: npt.NDArray[np.int64], tta: str, precision: Precision
+    ) -> Array:
         return predict_logits(
             network,
             self.eval_tiles,
@@ -202,21 +211,8 @@ class Fit:
             mean=self.mean,
             std=self.std,
             color=self.member.color,
-            precision=self.precision,
-        )
-
-    def logits(self, positions: npt.NDArray[np.int64], tta: str | None = None) -> Array:
-        """Logits of the tiles at `positions`: float32, shape (n, n_classes)."""
-        return predict_logits(
-            self.model,
-            self.eval_tiles,
-            positions,
-            n_classes=self.n_classes,
-            device=self.device,
-            mean=self.mean,
-            std=self.std,
-            color=self.member.color,
-            tta=tta or self.member.recipe.regularize.tta,
+            tta=tta,
+            precision=precision,
         )
 
     def input_config(self, crop: str) -> dict[str, Any]:
