@@ -1,13 +1,10 @@
-"""Fixtures that several rooms share: a cache of their own, painted slides, a trained run, the CLI.
-
-Knows where real images may lie, and that they may not.
-"""
+"""Fixtures for all tests: a separate cache, synthetic slides, a trained run, real images, the CLI."""
 
 from __future__ import annotations
 
 import os
 
-# Before whatever reads it when it is loaded: threads of several test processes wait for each other.
+# Set before the imports that read it; otherwise threads of several test processes slow each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import dataclasses
@@ -32,7 +29,7 @@ STACKED = ("vote", "simplex", "logistic")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or fills the user's cache, or reaches a network."""
+    """Use a temporary cache folder and no network."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ENSEMBLE_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("HF_HUB_OFFLINE", "1")
@@ -40,31 +37,31 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _ctrl_c_arrives() -> None:
-    """Shells start what runs in the background with SIGINT ignored; tests send it to themselves."""
+def _ctrl_c_is_enabled() -> None:
+    """Restore the handler of SIGINT, which shells disable for background processes."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """A folder of real images: ENSEMBLE_KIT_DATA, or `../shared/data` beside the repository."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("ENSEMBLE_KIT_DATA", beside))
+    """A folder of real images: ENSEMBLE_KIT_DATA, or `../shared/data` next to the repository."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("ENSEMBLE_KIT_DATA", default))
     if not (folder / "BreaKHis_v1").is_dir():
-        pytest.skip("no real images here: set ENSEMBLE_KIT_DATA to their folder")
+        pytest.skip("no real images: set ENSEMBLE_KIT_DATA to their folder")
     return folder
 
 
 def paint_slides(
     root: Path, *, n_patients: int = 10, n_images: int = 4, classes: tuple[str, ...] = CLASSES
 ) -> Path:
-    """`root/CLASS/P01_0.png`: small noisy images, each class a little brighter than the last."""
+    """Write small noisy images `root/CLASS/P01_0.png`; each class is a little brighter."""
     rng = np.random.default_rng(0)
     for c, name in enumerate(classes):
         (root / name).mkdir(parents=True, exist_ok=True)
         for p in range(n_patients):
-            # Patients differ in shade more than classes do, as stains do.
+            # Patients differ in brightness about as much as classes, as with stains.
             shade = 60 + 50 * c + rng.integers(0, 40)
             for i in range(n_images):
                 pixels = rng.integers(0, 80, (16, 16, 3)) + shade
@@ -75,33 +72,33 @@ def paint_slides(
 
 @pytest.fixture(scope="session")
 def paint() -> Callable[..., Path]:
-    """`paint_slides`, for tests that want slides of their own."""
+    """`paint_slides`, for tests that need other images."""
     return paint_slides
 
 
 @pytest.fixture(scope="session")
 def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes, ten patients each, four images of 16 x 16 pixels a patient. Not to be changed."""
+    """Two classes, ten patients each, four images of 16 x 16 pixels per patient. Do not change."""
     return paint_slides(tmp_path_factory.mktemp("data") / "slides")
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A finished run and what it was made of."""
+    """A trained run with its manifest and folds."""
 
     run: Run
     manifest: Manifest
     folds: Folds
 
     def copied_to(self, path: Path) -> Trained:
-        """The same run in a folder that a test may damage."""
+        """A copy of the run in `path`, which a test can change."""
         shutil.copytree(self.run.path, path)
         return dataclasses.replace(self, run=Run(path))
 
 
 @pytest.fixture(scope="session")
 def trained(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Two tiny networks over three folds, trained once for all tests. Copy before you change it."""
+    """Two tiny networks with three folds, trained once for all tests. Copy it before a change."""
     import torch
 
     from ensemble_kit.images.digests import with_digests
@@ -131,7 +128,7 @@ def trained(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.fixture(scope="session")
 def stacked(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A copy of the trained run with STACKED stacked, and sets and a decision of `simplex`."""
+    """A copy of the trained run with the methods STACKED, and sets and a decision of `simplex`."""
     from ensemble_kit.evaluation.decisions.set_coverage import SetOptions
     from ensemble_kit.evaluation.decisions.thresholds import RejectOption, ThresholdTarget
     from ensemble_kit.evaluation.protocol import Protocol
@@ -154,7 +151,7 @@ def stacked(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Train
 
 @pytest.fixture(scope="session")
 def ensemble(stacked: Trained) -> Any:
-    """The run's `simplex`, which has sets and a decision."""
+    """The ensemble `simplex` of the run, with prediction sets and a decision."""
     from ensemble_kit.inference.ensemble import load_ensemble
 
     return load_ensemble(stacked.run, method="simplex", device="cpu")
@@ -162,7 +159,7 @@ def ensemble(stacked: Trained) -> Any:
 
 @pytest.fixture
 def test_paths(stacked: Trained) -> list[Path]:
-    """The run's own test images."""
+    """The test images of the run."""
     test = stacked.manifest.part("test")
     return [test.root / path for path in test.table["path"]]
 
@@ -171,7 +168,7 @@ def test_paths(stacked: Trained) -> list[Path]:
 def cli(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., tuple[int, str]]:
-    """Call the command line in this process, in an empty folder: exit code, and all it printed."""
+    """Call the command line in this process, in an empty folder; return exit code and output."""
     from ensemble_kit.cli import main
 
     monkeypatch.chdir(tmp_path)

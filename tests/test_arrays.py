@@ -1,4 +1,4 @@
-"""What may be a logit, a label, a probability; values against numpy done the long way."""
+"""Checks of logits and labels, softmax compared with scipy, and derived seeds."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ LOGITS = arrays(np.float64, (4, 3, 2), elements=st.floats(-1e4, 1e4))
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(LOGITS)
-def test_softmax_is_scipy_s(logits: np.ndarray) -> None:
+def test_softmax_equals_scipy(logits: np.ndarray) -> None:
     np.testing.assert_allclose(softmax(logits), scipy_softmax(logits, axis=-1), atol=1e-12)
     np.testing.assert_allclose(softmax(logits).sum(axis=-1), 1.0, atol=1e-12)
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(LOGITS, st.floats(-1e3, 1e3))
-def test_softmax_ignores_what_is_added_to_all_classes(logits: np.ndarray, shift: float) -> None:
+def test_softmax_ignores_a_constant_shift(logits: np.ndarray, shift: float) -> None:
     np.testing.assert_allclose(softmax(logits + shift), softmax(logits), atol=1e-9)
 
 
-def test_softmax_computes_in_float64_whatever_comes_in() -> None:
+def test_softmax_computes_in_float64() -> None:
     z = np.array([[10.0, 0.0]], dtype=np.float16)
     assert softmax(z).dtype == np.float64
     assert softmax(z)[0, 1] == pytest.approx(np.exp(-10) / (1 + np.exp(-10)), rel=1e-12)
@@ -46,7 +46,7 @@ def test_minus_infinity_is_probability_zero() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_no_logit_is_refused_with_its_place(value: float) -> None:
+def test_nan_and_inf_are_refused_with_their_position(value: float) -> None:
     logits = np.zeros((4, 3, 2))
     logits[2, 1, 0] = value
     with pytest.raises(DataError, match=r"1 of 12 \(sample, member\) rows"):
@@ -55,14 +55,14 @@ def test_what_is_no_logit_is_refused_with_its_place(value: float) -> None:
         check_logits(logits, allow_missing=True)
 
 
-def test_a_row_of_minus_infinity_alone_has_no_class() -> None:
+def test_a_row_of_minus_infinity_is_refused() -> None:
     logits = np.zeros((2, 1, 2))
     logits[1] = -np.inf
     with pytest.raises(DataError, match=r"\(1, 0\)"):
         check_logits(logits, allow_missing=True)
 
 
-def test_a_missing_row_passes_only_where_it_is_allowed() -> None:
+def test_a_missing_row_is_accepted_only_if_allowed() -> None:
     logits = np.zeros((2, 2, 2))
     logits[1, 0] = np.nan
     assert check_logits(logits, allow_missing=True).shape == (2, 2, 2)
@@ -70,14 +70,14 @@ def test_a_missing_row_passes_only_where_it_is_allowed() -> None:
         check_logits(logits)
 
 
-def test_infinities_of_both_signs_do_not_hide_each_other() -> None:
+def test_infinities_of_both_signs_are_refused() -> None:
     logits = np.zeros((2, 1, 2))
     logits[0, 0, 0], logits[1, 0, 0] = np.inf, -np.inf
     with pytest.raises(DataError, match="1 of 2"):
         check_logits(logits)
 
 
-def test_finite_logits_whose_sum_overflows_are_fine() -> None:
+def test_finite_logits_with_an_overflowing_sum_are_accepted() -> None:
     logits = np.full((4, 1, 2), 1.7e308)
     assert check_logits(logits) is logits
 
@@ -91,7 +91,7 @@ def test_other_shapes_are_refused(shape: tuple[int, ...], printed: str) -> None:
         check_logits(np.zeros(shape))
 
 
-def test_floats_are_passed_on_and_other_numbers_become_float32() -> None:
+def test_floats_stay_as_they_are_and_other_numbers_become_float32() -> None:
     doubles = np.zeros((1, 1, 2))
     assert check_logits(doubles) is doubles
     assert check_logits(np.zeros((1, 1, 2), dtype=np.int64)).dtype == np.float32
@@ -118,7 +118,7 @@ def test_a_frozen_array_is_read_only_and_its_source_is_not() -> None:
 
 
 def test_derived_seeds_are_the_same_on_every_machine() -> None:
-    # Written down once: a change here would change every result there is.
+    # A fixed value: a change of it would change all results.
     assert derive_seed(0, "resnet18", 1) == 7715685058822472169
     assert (
         generator(0, "folds").integers(1000, size=3).tolist()
@@ -126,7 +126,7 @@ def test_derived_seeds_are_the_same_on_every_machine() -> None:
     )
 
 
-def test_names_do_not_run_together() -> None:
+def test_names_of_seeds_are_separated() -> None:
     seeds = {
         derive_seed(0, "ab", "c"), derive_seed(0, "a", "bc"), derive_seed(0, "abc"),
         derive_seed(1, "abc"), derive_seed(0), derive_seed(0, ""),

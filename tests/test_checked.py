@@ -1,4 +1,4 @@
-"""JSON records that hold their own digest, and folders that are replaced as a whole."""
+"""JSON records with their own digest, and folders that are replaced as a whole."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert is_bound(tmp_path / "r.json")
 
 
-def test_the_digest_is_computed_as_its_description_says(tmp_path: Path) -> None:
+def test_the_digest_is_that_of_the_readme(tmp_path: Path) -> None:
     readme = Path(__file__).resolve().parents[1] / "checkpoints" / "README.md"
     blocks = re.findall(r"^```python\n(.*?)^```$", readme.read_text("utf-8"), re.DOTALL | re.MULTILINE)  # fmt: skip
     found: dict[str, Any] = {}
@@ -36,7 +36,7 @@ def test_the_digest_is_computed_as_its_description_says(tmp_path: Path) -> None:
     assert found["own_digest"](record) == record["own_digest"]
 
 
-def test_every_changed_digit_is_noticed(tmp_path: Path) -> None:
+def test_a_changed_digit_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     write_checked(path, {"accuracy": 0.8125, "n": 160, "notes": ["7 groups"]})
     whole = path.read_text()
@@ -47,7 +47,7 @@ def test_every_changed_digit_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["null", "[]", "3", '"x"', "{", ""])
-def test_what_is_no_object_is_named(tmp_path: Path, text: str) -> None:
+def test_a_record_that_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(IntegrityError, match=r"r\.json"):
         read_checked(tmp_path / "r.json", advice="-")
@@ -59,7 +59,7 @@ def test_a_record_of_an_earlier_version_is_accepted(tmp_path: Path) -> None:
     assert not is_bound(tmp_path / "r.json")
 
 
-def test_a_missing_record_is_no_damaged_one(tmp_path: Path) -> None:
+def test_a_missing_record_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"r\.json"):
         read_checked(tmp_path / "r.json", advice="-")
 
@@ -90,7 +90,7 @@ def test_an_endless_device_is_not_read(tmp_path: Path) -> None:
         read_csv(tmp_path / "t.csv")
 
 
-def test_tables_of_a_run_may_be_larger_than_users_text(
+def test_tables_of_a_run_can_be_larger_than_user_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "t.csv").write_text("a\n" + "1\n" * 200)
@@ -113,7 +113,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     assert [p.name for p in target.parent.iterdir()] == ["vote"]
 
 
-def test_the_old_folder_stays_where_the_new_one_cannot_be_written(tmp_path: Path) -> None:
+def test_the_old_folder_stays_if_the_new_one_cannot_be_written(tmp_path: Path) -> None:
     target = tmp_path / "vote"
     target.mkdir()
     (target / "old.txt").write_text("old")
@@ -123,7 +123,7 @@ def test_the_old_folder_stays_where_the_new_one_cannot_be_written(tmp_path: Path
     assert [p.name for p in tmp_path.iterdir()] == ["vote"]
 
 
-def test_the_old_folder_is_put_back_where_the_new_one_cannot_be_renamed(
+def test_the_old_folder_is_put_back_if_the_new_one_cannot_be_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target, rename = tmp_path / "vote", Path.rename
@@ -141,7 +141,7 @@ def test_the_old_folder_is_put_back_where_the_new_one_cannot_be_renamed(
     assert [p.name for p in target.iterdir()] == ["old.txt"]
 
 
-def test_folders_of_killed_writers_are_swept(tmp_path: Path) -> None:
+def test_folders_of_killed_writers_are_removed(tmp_path: Path) -> None:
     from ensemble_kit.atomic_write import temporary_beside
 
     mine = temporary_beside(tmp_path / "run" / "vote")

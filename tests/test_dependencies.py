@@ -1,4 +1,4 @@
-"""Row 62: what the package imports is what it declares, in versions without known critical faults."""
+"""Row 62: imports and declared dependencies agree; versions with known critical faults are excluded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import ensemble_kit
 
 PACKAGE = Path(ensemble_kit.__file__).parent
 DECLARED = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-# Where a distribution is imported by another name than its own.
+# Distributions whose import name differs.
 IMPORTED_AS = {
     "jinja2": "jinja2",
     "mlflow-skinny": "mlflow",
@@ -23,7 +23,7 @@ IMPORTED_AS = {
     "scikit-learn": "sklearn",
     "tomli-w": "tomli_w",
 }
-# What a dependency itself depends on, always, and who declares it.
+# Imported package -> the declared dependency that always installs it.
 COMES_WITH = {
     "huggingface_hub": "timm",
     "torchvision": "timm",
@@ -31,21 +31,21 @@ COMES_WITH = {
     "starlette": "fastapi",
     "markupsafe": "jinja2",
 }
-# Imported by a dependency where the package asks it to: torch.utils.tensorboard, torch.onnx.
+# Imported only by a dependency: torch.utils.tensorboard, torch.onnx.
 USED_BY = {"tensorboard": "torch", "onnx": "torch"}
-# The first versions without a known fault that a prepared file can use, and the fault.
+# The first version without a known fault that a prepared file can exploit, and the fault.
 SAFE_SINCE = {
     "jinja2": ((3, 1), "escaping of attributes"),
     "pillow": ((13, 0, 0), "overflow while a JPEG is decoded"),
     "torch": ((2, 6), "weights_only=True runs code"),
     "safetensors": ((0, 4, 3), "headers beyond the file"),
 }
-# Packages whose whole work is to run code that a file holds.
+# Packages that can run code from a file.
 UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "yaml"}
 
 
 def requirements(*extras: str) -> dict[str, str]:
-    """Distribution -> its bound, of the dependencies and of some extras."""
+    """Distribution -> version bound, of the dependencies and of `extras`."""
     lines = [*DECLARED["dependencies"]]
     lines += [line for extra in extras for line in DECLARED["optional-dependencies"][extra]]
     found = [re.fullmatch(r"([A-Za-z0-9_.-]+)(.*)", line) for line in lines]
@@ -67,7 +67,7 @@ def imported() -> dict[str, set[str]]:
     return names
 
 
-def foreign() -> dict[str, set[str]]:
+def third_party() -> dict[str, set[str]]:
     own = {"ensemble_kit", "__future__", *sys.stdlib_module_names}
     return {name: files for name, files in imported().items() if name not in own}
 
@@ -75,18 +75,18 @@ def foreign() -> dict[str, set[str]]:
 EXTRAS = [extra for extra in DECLARED["optional-dependencies"] if extra != "test"]
 
 
-def test_row_62_nothing_is_imported_that_is_not_declared() -> None:
+def test_row_62_every_import_is_declared() -> None:
     declared = {IMPORTED_AS.get(name, name) for name in requirements(*EXTRAS)}
     undeclared = {
         name: sorted(files)[:3]
-        for name, files in foreign().items()
+        for name, files in third_party().items()
         if name not in declared and COMES_WITH.get(name) not in declared
     }
     assert undeclared == {}
 
 
-def test_row_62_nothing_is_declared_that_is_not_imported() -> None:
-    names = set(foreign())
+def test_row_62_every_declared_package_is_imported() -> None:
+    names = set(third_party())
     unused = [
         name
         for name in requirements(*EXTRAS)
@@ -95,10 +95,11 @@ def test_row_62_nothing_is_declared_that_is_not_imported() -> None:
     assert unused == []
 
 
-def test_row_62_every_dependency_has_a_lower_bound_and_none_comes_from_an_address() -> None:
-    every = requirements(*DECLARED["optional-dependencies"])
+def test_row_62_every_dependency_has_a_lower_bound() -> None:
+    # A bound of this form also excludes packages from a URL.
+    bounds = requirements(*DECLARED["optional-dependencies"])
     assert {
-        n: bound for n, bound in every.items() if not re.fullmatch(r">=\d+(\.\d+)*", bound)
+        n: bound for n, bound in bounds.items() if not re.fullmatch(r">=\d+(\.\d+)*", bound)
     } == {}
 
 
@@ -108,8 +109,8 @@ def test_row_62_versions_with_known_faults_are_not_allowed(name: str) -> None:
     assert bound >= SAFE_SINCE[name][0], SAFE_SINCE[name][1]
 
 
-def test_row_62_nothing_that_runs_code_from_files_is_imported() -> None:
-    # `weight_file` names `pickle` for its error alone. A worker of `tune` reads what its own parent
+def test_row_62_unpicklers_are_not_imported() -> None:
+    # `weight_file` uses only an exception of `pickle`. A tuning worker reads only what its parent
     # process writes to its standard input.
     found = {n: files for n, files in imported().items() if n in UNPICKLERS}
     assert set(found) <= {"pickle"}

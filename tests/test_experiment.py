@@ -1,4 +1,4 @@
-"""One experiment from a file and flags: who wins, what is refused, what tuning adds."""
+"""An experiment from a settings file and flags: precedence, refused values, tuned values, data."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def refused(text: str, flags: dict[str, Any] | None = None) -> str:
     return str(caught.value)
 
 
-# -- who wins ------------------------------------------------------------------------------
+# -- precedence ----------------------------------------------------------------------------
 
 
-def test_nothing_given_means_embedded_data_and_small_networks_without_download() -> None:
+def test_the_defaults_are_embedded_data_and_small_networks() -> None:
     experiment = load_experiment()
     assert experiment.data.path in EMBEDDED
     assert experiment.run_path.parent == Path("checkpoints")
@@ -52,7 +52,7 @@ def test_nothing_given_means_embedded_data_and_small_networks_without_download()
     assert not any(m.pretrained for m in members)
 
 
-def test_own_data_mean_every_network_from_published_weights() -> None:
+def test_own_data_use_all_networks_with_published_weights() -> None:
     experiment = load_experiment({"data": {"path": "some/Breast Slides"}})
     assert [m.name for m in experiment.resolved_members()] == list(GROUPS["all"])
     assert experiment.pretrained
@@ -68,7 +68,7 @@ def test_a_flag_wins_over_the_file_and_the_file_over_the_default() -> None:
     assert experiment.data.test_size == 0.2
 
 
-def test_false_and_zero_are_given_and_none_is_not() -> None:
+def test_false_and_zero_are_values_and_none_is_not() -> None:
     settings("pretrained = true\nseed = 5\n[data]\npath = 'x'\n")
     assert load_experiment({"pretrained": False, "seed": 0}).pretrained is False
     assert load_experiment({"pretrained": False, "seed": 0}).seed == 0
@@ -104,7 +104,7 @@ def test_a_member_s_nested_table_changes_single_keys_of_the_shared_one() -> None
     assert (twin.drop_path, twin.ema_decay) == (0.1, 0.9)
 
 
-def test_a_member_s_preset_stands_beneath_its_own_keys_and_above_the_shared_ones() -> None:
+def test_a_member_s_preset_overrides_the_shared_recipe_but_not_its_own_keys() -> None:
     settings(
         "members = ['tiny_cnn', 'twin']\n[recipe]\nepochs = 4\nbatch_size = 8\n"
         "[member.twin]\nnetwork = 'tiny_cnn'\n"
@@ -120,12 +120,12 @@ def test_a_member_s_preset_stands_beneath_its_own_keys_and_above_the_shared_ones
     assert (written["epochs"], "preset" in written) == (30, False)
 
 
-def test_a_preset_in_the_file_is_not_blamed_for_a_flag() -> None:
+def test_an_invalid_flag_is_not_reported_for_the_file() -> None:
     text = "[recipe]\npreset = 'fast'\n[member.tiny_cnn.recipe]\npreset = 'best'\n"
     assert "(in 'ensemble-kit.toml')" not in refused(text, {"data": {"folds": 1}})
 
 
-def test_a_flag_may_pick_one_of_the_file_s_members() -> None:
+def test_a_flag_can_choose_one_of_the_file_s_members() -> None:
     settings("members = ['tiny_cnn', 'twin']\n[member.twin]\nnetwork = 'tiny_cnn'\nseed = 1\n")
     assert [m.name for m in load_experiment({"members": ("tiny_cnn",)}).resolved_members()] == [
         "tiny_cnn"
@@ -151,12 +151,12 @@ def test_a_flag_wins_over_every_table_of_the_file() -> None:
     for member in (a, other):
         assert (member.image_size, member.pretrained, member.weights) == (16, False, Path("w.pt"))
         assert (member.recipe.epochs, member.recipe.learning_rate) == (1, 0.5)
-        assert member.stain_norm is None, "that of the data"
+        assert member.stain_norm is None, "the member uses that of the data"
     assert load_experiment(flags).data.stain_norm == "macenko"
-    assert (a.seed, a.recipe.batch_size) == (7, 4), "what no flag says stays"
+    assert (a.seed, a.recipe.batch_size) == (7, 4), "no flag sets these"
 
 
-def test_the_plan_shows_what_the_flags_say(cli: Any, slides: Path) -> None:
+def test_the_plan_shows_the_values_of_flags(cli: Any, slides: Path) -> None:
     settings(TABLES.replace("'x'", f"'{slides}'").replace("stain_norm = 'reinhard'\n", ""))
     code, printed = cli("train-members", "--no-pretrained", "--epochs", 1, "--image-size", 16,
                      "--learning-rate", 0.5, "--folds", 2, "--dry-run")  # fmt: skip
@@ -185,19 +185,17 @@ def test_a_named_recipe_among_the_flags_wins_over_the_file_and_its_presets() -> 
     assert members[1].recipe.weight_decay == 0.5
 
 
-def test_what_stands_behind_a_members_name_wins_over_flags_where_it_is_a_flag_itself() -> None:
+def test_settings_after_a_member_in_a_flag_win_over_other_flags() -> None:
     settings(TABLES)
     flags = {"image_size": 16, "recipe": {"epochs": 1}}
-    written = ("tiny_cnn:size=24", "tiny_cnn:preset=best", "a:epochs=4")
-    first, second, third = load_experiment({**flags, "members": written}).resolved_members()
+    specs = ("tiny_cnn:size=24", "tiny_cnn:preset=best", "a:epochs=4")
+    first, second, third = load_experiment({**flags, "members": specs}).resolved_members()
     assert (first.image_size, first.recipe.epochs) == (24, 1)
     assert (second.image_size, second.recipe.epochs) == (16, 30)
     assert (third.image_size, third.recipe.epochs) == (16, 4)
 
 
-def test_what_stands_behind_a_members_name_in_the_file_yields_to_flags_and_so_does_its_name() -> (
-    None
-):
+def test_flags_win_over_settings_after_a_member_in_the_file() -> None:
     settings(
         "members = ['tiny_cnn:size=24:seed=1', 'tiny_mobile:preset=best', 'tiny_resnet:epochs=9:name=r']\n"
     )
@@ -210,14 +208,14 @@ def test_what_stands_behind_a_members_name_in_the_file_yields_to_flags_and_so_do
     assert second.recipe.label_smoothing == 0.1
 
 
-def test_a_flag_that_makes_two_members_one_is_refused() -> None:
+def test_a_flag_that_makes_two_members_equal_is_refused() -> None:
     text = "members = ['tiny_cnn', 'tiny_cnn:size=24']\n"
     printed = refused(text, {"image_size": 16})
     assert "'tiny_cnn', 'tiny_cnn:size=24'" in printed
     assert len(load_experiment({"seed": 1}).resolved_members()) == 2
 
 
-def test_the_config_written_out_gives_the_same_experiment_again() -> None:
+def test_the_written_config_gives_the_same_experiment() -> None:
     settings("members = ['small']\nimage_size = 16\n[recipe]\nepochs = 2\n[data]\nfolds = 3\n")
     experiment = load_experiment()
     Path("full.toml").write_text(tomli_w.dumps(config_of(experiment)))
@@ -226,10 +224,10 @@ def test_the_config_written_out_gives_the_same_experiment_again() -> None:
     assert config_of(again) == config_of(experiment) == read_toml("full.toml")
 
 
-# -- augmentations of one's own ----------------------------------------------------------------
+# -- custom augmentations ----------------------------------------------------------------------
 
 OWN = "[augmentation.mine]\nrotation = 15.0\nstain = 0.2\nfill = 'white'\n"
-KEPT = {"rotation": 15.0, "stain": 0.2, "fill": "white"}
+VALUES = {"rotation": 15.0, "stain": 0.2, "fill": "white"}
 
 
 @pytest.mark.parametrize(
@@ -242,26 +240,24 @@ KEPT = {"rotation": 15.0, "stain": 0.2, "fill": "white"}
         (f"[recipe.augmentation]\n{OWN.partition(chr(10))[2]}", {}),
     ],
 )
-def test_an_augmentation_of_ones_own_is_carried_by_the_member_itself(
-    text: str, flags: dict[str, Any]
-) -> None:
+def test_a_custom_augmentation_is_part_of_the_member(text: str, flags: dict[str, Any]) -> None:
     settings(f"members = ['tiny_cnn']\n{OWN}{text}")
     member = load_experiment(flags).resolved_members()[0]
-    assert preset(member.recipe.augmentation) == Augmentation(**KEPT)
-    assert member.facts(16)["recipe"]["augmentation"] == KEPT
+    assert preset(member.recipe.augmentation) == Augmentation(**VALUES)
+    assert member.facts(16)["recipe"]["augmentation"] == VALUES
     Path("ensemble-kit.toml").unlink()
     assert Member(**member.model_dump(mode="json")) == member
 
 
-def test_a_changed_augmentation_of_ones_own_is_another_training() -> None:
+def test_a_changed_custom_augmentation_changes_the_digest() -> None:
     digests = set()
     for text in (OWN, OWN.replace("15.0", "16.0"), f"{OWN}hue = 0.0\n"):
         settings(f"members = ['tiny_cnn']\n[recipe]\naugmentation = 'mine'\n{text}")
         digests.add(load_experiment().resolved_members()[0].digest(16))
-    assert len(digests) == 2, "a key that is off is not there"
+    assert len(digests) == 2, "a key that is off does not change the digest"
 
 
-def test_the_config_written_out_holds_augmentations_of_ones_own() -> None:
+def test_the_written_config_holds_custom_augmentations() -> None:
     settings(f"members = ['tiny_cnn']\n[recipe]\naugmentation = 'mine'\n{OWN}")
     experiment = load_experiment()
     Path("full.toml").write_text(tomli_w.dumps(config_of(experiment)))
@@ -279,17 +275,17 @@ def test_the_config_written_out_holds_augmentations_of_ones_own() -> None:
         ("[recipe]\naugmentation = 3", "'recipe.augmentation'"),
     ],
 )  # fmt: skip
-def test_a_wrong_augmentation_of_ones_own_is_refused_by_its_key(text: str, got: str) -> None:
+def test_an_invalid_custom_augmentation_is_refused_by_its_key(text: str, got: str) -> None:
     assert got in refused(text)
 
 
-def test_an_unknown_augmentation_names_the_nearest_of_ones_own() -> None:
+def test_an_unknown_augmentation_gets_the_nearest_custom_name() -> None:
     settings(f"{OWN}[recipe]\naugmentation = 'mien'\n")
     with pytest.raises(UsageError, match="Did you mean 'mine'"):
         load_experiment().resolved_members()
 
 
-# -- what is refused -----------------------------------------------------------------------
+# -- refused settings ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -313,7 +309,7 @@ def test_an_unknown_key_names_itself_and_the_nearest_known_one(
     assert printed.endswith(advice)
 
 
-def test_what_is_wrong_in_the_file_is_said_with_the_file() -> None:
+def test_an_error_in_the_file_names_the_file() -> None:
     assert "(in 'ensemble-kit.toml')" in refused("[data]\nfolds = 1\n")
     assert "(in 'ensemble-kit.toml')" not in refused("seed = 1\n", {"data": {"folds": 1}})
 
@@ -326,14 +322,14 @@ def test_two_equal_keys_are_refused() -> None:
     assert "line 2" in refused("seed = 1\nseed = 2\n")
 
 
-def test_a_table_of_a_member_that_is_not_asked_for_is_refused() -> None:
+def test_a_table_of_an_unrequested_member_is_refused() -> None:
     printed = refused("members = ['tiny_cnn']\n[member.tiny_cn]\nseed = 1\n")
     assert "[member.tiny_cn]" in printed
     assert "Did you mean 'tiny_cnn'?" in printed
 
 
 @pytest.mark.parametrize("values", ["folds = 1", "test_size = 0", "test_size = 1.0", "split_by = 'slide'"])  # fmt: skip
-def test_values_that_cannot_be_right_are_refused_by_their_name(values: str) -> None:
+def test_invalid_values_are_refused_by_their_key(values: str) -> None:
     assert f"'data.{values.split()[0]}'" in refused(f"[data]\n{values}\n")
 
 
@@ -346,7 +342,7 @@ def tuned(values: dict[str, Any]) -> Experiment:
     return experiment
 
 
-def test_tuned_values_come_last_and_have_a_caveat() -> None:
+def test_tuned_values_override_the_recipe() -> None:
     tuned({"learning_rate": 0.0123, "batch_size": 16})
     settings("run = 'checkpoints/t'\n[recipe]\nlearning_rate = 1.0\nepochs = 2\n")
     first, *others = load_experiment().resolved_members()
@@ -357,7 +353,7 @@ def test_tuned_values_come_last_and_have_a_caveat() -> None:
 
 
 @pytest.mark.parametrize("flag", [{"learning_rate": 0.2}, {"batch_size": 4}])
-def test_a_flag_for_a_tuned_value_puts_tuning_aside(flag: dict[str, Any]) -> None:
+def test_a_flag_for_a_tuned_value_disables_tuned_values(flag: dict[str, Any]) -> None:
     tuned({"learning_rate": 0.0123, "batch_size": 16})
     first = load_experiment({"run": "checkpoints/t", "recipe": flag}).resolved_members()[0]
     assert not first.tuned
@@ -372,7 +368,7 @@ def test_a_flag_for_a_tuned_value_puts_tuning_aside(flag: dict[str, Any]) -> Non
         "members = ['tiny_cnn', 'tiny_mobile']\n[member.tiny_cnn.recipe]\nlearning_rate = 0.2\n",
     ],
 )
-def test_a_members_own_value_puts_its_tuning_aside(text: str) -> None:
+def test_a_member_s_own_value_disables_its_tuned_values(text: str) -> None:
     tuned({"learning_rate": 0.0123, "batch_size": 16})
     settings(f"run = 'checkpoints/t'\n{text}")
     first = load_experiment().resolved_members()[0]
@@ -385,7 +381,7 @@ def test_tuning_can_be_switched_off() -> None:
     assert not load_experiment().resolved_members()[0].tuned
 
 
-def test_values_tuned_in_another_run_do_not_count() -> None:
+def test_values_tuned_in_another_run_are_not_used() -> None:
     tuned({"learning_rate": 0.0123, "batch_size": 16})
     assert not load_experiment({"run": "checkpoints/other"}).resolved_members()[0].tuned
 
@@ -408,17 +404,17 @@ def test_another_seed_gives_another_split(slides: Path) -> None:
     assert first.digest != other.digest
 
 
-def test_a_recipe_says_every_default_in_its_config() -> None:
+def test_the_config_holds_all_defaults_of_the_recipe() -> None:
     config = config_of(load_experiment())
     assert set(config["recipe"]) >= {"epochs", "weight_decay", "select_on"}
     assert set(config["recipe"]) <= set(Recipe.model_fields)
 
 
-# -- settings of the split that lose to another ------------------------------------------------
+# -- settings of the split that another setting overrides --------------------------------------
 
 
 def splits_of(slides: Path, *, n_folds: int | None) -> str:
-    """A table of splits over the slides: every fifth patient is test, the others in `n_folds`."""
+    """Write a table of splits of the slides: every fifth patient is test, the rest in `n_folds`."""
     lines = ["sample_id,split" + (",fold" if n_folds else "")]
     for path in sorted(p.relative_to(slides).as_posix() for p in slides.glob("*/*.png")):
         number = int(path.partition("/P")[2][:2])
@@ -429,7 +425,7 @@ def splits_of(slides: Path, *, n_folds: int | None) -> str:
     return "splits.csv"
 
 
-def of_slides(slides: Path, **data: Any) -> dict[str, Any]:
+def slides_data(slides: Path, **data: Any) -> dict[str, Any]:
     return {"data": {"path": str(slides), "group_pattern": r"(P\d+)_", **data}}
 
 
@@ -443,26 +439,26 @@ def of_slides(slides: Path, **data: Any) -> dict[str, Any]:
         ({"fold_seed": 1}, "fold_seed = 1.* the fold column"),
     ],
 )
-def test_a_setting_that_would_lose_to_a_table_of_splits_is_refused_by_name(
+def test_a_setting_that_a_table_of_splits_overrides_is_refused(
     slides: Path, flags: dict[str, Any], got: str
 ) -> None:
     splits = splits_of(slides, n_folds=2)
     with pytest.raises(UsageError, match=got) as caught:
-        prepare(load_experiment(of_slides(slides, splits=splits, **flags)))
+        prepare(load_experiment(slides_data(slides, splits=splits, **flags)))
     name = next(iter(flags))
     assert f"--{name.replace('_', '-')}, or {name} under [data]" in caught.value.advice
 
 
-def test_a_setting_of_the_file_that_would_lose_is_refused_too(slides: Path) -> None:
+def test_an_overridden_setting_of_the_file_is_refused(slides: Path) -> None:
     splits = splits_of(slides, n_folds=None)
     settings("[data]\ntest_size = 0.4\n")
     with pytest.raises(UsageError, match=r"test_size = 0\.4.* splits"):
-        prepare(load_experiment(of_slides(slides, splits=splits)))
+        prepare(load_experiment(slides_data(slides, splits=splits)))
     with pytest.raises(UsageError, match=r"test_size = 0\.4.* test_groups"):
-        prepare(load_experiment(of_slides(slides, test_groups=("P01", "P11"))))
+        prepare(load_experiment(slides_data(slides, test_groups=("P01", "P11"))))
 
 
-def test_a_test_size_that_would_lose_to_the_test_part_of_the_data_is_refused(
+def test_a_test_size_is_refused_if_the_data_have_a_test_part(
     paint: Callable[..., Path],
 ) -> None:
     for part in ("train", "test"):
@@ -479,7 +475,7 @@ def painted_parts(paint: Callable[..., Path], *parts: str) -> dict[str, Any]:
     return {"path": "data", "folds": 2}
 
 
-def test_validation_images_are_the_test_part_where_they_are_chosen(
+def test_validation_images_can_be_the_test_part(
     paint: Callable[..., Path],
 ) -> None:
     own = painted_parts(paint, "train", "val")
@@ -493,21 +489,21 @@ def test_validation_images_are_the_test_part_where_they_are_chosen(
         prepare(load_experiment({"data": own | {"test_part": "valid", "test_size": 0.3}}))
 
 
-def test_a_validation_part_that_is_not_there_or_beside_a_test_part_is_refused(
+def test_test_part_valid_needs_validation_images_and_no_test_part(
     paint: Callable[..., Path],
 ) -> None:
     own = painted_parts(paint, "train", "test") | {"test_part": "valid"}
-    with pytest.raises(DataError, match="no validation part"):
+    with pytest.raises(DataError, match="'test', 'train'"):
         prepare(load_experiment({"data": own}))
     paint(Path("data/val"), n_patients=1, n_images=1)
     with pytest.raises(UsageError, match="test part of 12 images"):
         prepare(load_experiment({"data": own}))
 
 
-def test_patients_on_both_sides_of_a_users_split_have_two_ways_out(
+def test_patients_on_both_sides_of_a_split_are_refused_with_alternatives(
     paint: Callable[..., Path],
 ) -> None:
-    # Each part has its own pictures, and P00 .. P05 in both.
+    # Both parts have the patients P00 to P05, with different images.
     own = painted_parts(paint, "train", "test") | {"group_pattern": r"(P\d+)_"}
     for file in Path("data/test").glob("*/*.png"):
         file.write_bytes(file.read_bytes() + b"differs")
@@ -516,51 +512,51 @@ def test_patients_on_both_sides_of_a_users_split_have_two_ways_out(
     drawn, _ = prepare(load_experiment({"data": own | {"test_part": "drawn"}}))
     assert drawn.split_by == "group"
     assert not set(drawn.part("train").groups) & set(drawn.part("test").groups)
-    kept, folds = prepare(load_experiment({"data": own | {"split_by": "image"}}))
-    assert (kept.split_by, folds.split_by) == ("image", "image")
-    assert set(kept.part("test").table["part"]) == {"test"}
+    by_image, folds = prepare(load_experiment({"data": own | {"split_by": "image"}}))
+    assert (by_image.split_by, folds.split_by) == ("image", "image")
+    assert set(by_image.part("test").table["part"]) == {"test"}
     chosen, _ = prepare(load_experiment({"data": own | {"test_groups": ("P01", "P04")}}))
     assert set(chosen.part("test").groups) == {"P01", "P04"}
 
 
-def test_defaults_are_never_refused_and_folds_that_are_there_may_be_asked_for(
+def test_defaults_and_the_given_number_of_folds_are_accepted(
     slides: Path,
 ) -> None:
     splits = splits_of(slides, n_folds=2)
     for requested in ({}, {"folds": 2}):
-        _, folds = prepare(load_experiment(of_slides(slides, splits=splits, **requested)))
+        _, folds = prepare(load_experiment(slides_data(slides, splits=splits, **requested)))
         assert folds.n_splits == 2
     splits = splits_of(slides, n_folds=None)
-    _, folds = prepare(load_experiment(of_slides(slides, splits=splits, folds=4)))
+    _, folds = prepare(load_experiment(slides_data(slides, splits=splits, folds=4)))
     assert folds.n_splits == 4
 
 
-def test_the_defaults_in_the_config_of_a_run_made_before_are_not_asked_for(slides: Path) -> None:
+def test_defaults_in_the_config_of_an_older_run_are_accepted(slides: Path) -> None:
     splits = splits_of(slides, n_folds=2)
-    printed = {"test_size": 0.2, "folds": 5, "test_groups": [], **of_slides(slides)["data"]}
-    Path("old.toml").write_text(tomli_w.dumps({"data": {**printed, "splits": splits}}))
+    old = {"test_size": 0.2, "folds": 5, "test_groups": [], **slides_data(slides)["data"]}
+    Path("old.toml").write_text(tomli_w.dumps({"data": {**old, "splits": splits}}))
     _, folds = prepare(load_experiment(file=Path("old.toml")))
     assert folds.n_splits == 2
     with pytest.raises(UsageError, match="folds = 5"):
         prepare(load_experiment({"data": {"folds": 5}}, file=Path("old.toml")))
 
 
-def test_the_fewer_folds_of_embedded_data_are_a_default_too() -> None:
+def test_the_folds_of_embedded_data_are_a_default() -> None:
     assert not load_experiment().data.model_fields_set
     assert load_experiment({"data": {"folds": 3}}).data.model_fields_set == {"folds"}
 
 
-def test_the_config_says_nothing_of_a_split_that_was_not_done(slides: Path) -> None:
+def test_the_config_leaves_out_ignored_settings_of_the_split(slides: Path) -> None:
     splits = splits_of(slides, n_folds=2)
-    given = config_of(load_experiment(of_slides(slides, splits=splits)))["data"]
+    given = config_of(load_experiment(slides_data(slides, splits=splits)))["data"]
     assert not given.keys() & {"folds", "test_size", "test_groups", "fold_seed"}
-    named = config_of(load_experiment(of_slides(slides, test_groups=("P01",))))["data"]
+    named = config_of(load_experiment(slides_data(slides, test_groups=("P01",))))["data"]
     assert ("test_size" in named, named["test_groups"], named["folds"]) == (False, ["P01"], 5)
-    drawn = config_of(load_experiment(of_slides(slides)))["data"]
+    drawn = config_of(load_experiment(slides_data(slides)))["data"]
     assert (drawn["test_size"], drawn["folds"]) == (0.2, 5)
 
 
-def test_the_config_says_how_both_stains_are_joined() -> None:
+def test_the_config_holds_how_both_stains_are_joined() -> None:
     def joined(**data: Any) -> str | None:
         return config_of(load_experiment({"data": {"path": "x", **data}}))["data"].get("join")
 
@@ -569,21 +565,19 @@ def test_the_config_says_how_both_stains_are_joined() -> None:
     assert joined(stain="he") is joined() is None
 
 
-# -- the settings of a run that exists -------------------------------------------------------
+# -- the settings of an existing run ---------------------------------------------------------
 
 
 @pytest.fixture
 def own_run(slides: Path, tmp_path: Path) -> Run:
     experiment = load_experiment(
-        of_slides(slides) | {"run": str(tmp_path / "own"), "members": ["cnn4"]}
+        slides_data(slides) | {"run": str(tmp_path / "own"), "members": ["cnn4"]}
     )
     Run(experiment.run_path).begin(*prepare(experiment), config_of(experiment))
     return Run(experiment.run_path)
 
 
-def test_a_run_keeps_its_own_data_and_settings_if_no_data_are_given(
-    own_run: Run, slides: Path
-) -> None:
+def test_a_run_uses_its_own_settings_if_no_data_are_given(own_run: Run, slides: Path) -> None:
     found = load_experiment({"run": str(own_run.path)})
     assert Path(found.data.path) == slides
     assert [m.name for m in found.resolved_members()] == ["cnn4"]
@@ -599,18 +593,16 @@ def test_options_settings_files_and_data_win_over_the_settings_of_the_run(own_ru
     assert load_experiment({"run": run}).image_size == 48
 
 
-def test_a_recipe_that_is_named_replaces_the_one_of_the_run(own_run: Run, slides: Path) -> None:
-    best = load_experiment(of_slides(slides) | {"recipe": {"preset": "best"}})
+def test_a_named_recipe_replaces_that_of_the_run(own_run: Run, slides: Path) -> None:
+    best = load_experiment(slides_data(slides) | {"recipe": {"preset": "best"}})
     own_run.keep_config(config_of(best))
     requested = {"run": str(own_run.path), "recipe": {"preset": "fast"}}
-    fast = load_experiment(of_slides(slides) | {"recipe": {"preset": "fast"}}).recipe
+    fast = load_experiment(slides_data(slides) | {"recipe": {"preset": "fast"}}).recipe
     assert load_experiment(requested).recipe == fast != best.recipe
     assert load_experiment({"run": str(own_run.path)}).recipe == best.recipe
 
 
-def test_embedded_data_never_stand_for_those_of_a_run_that_exists(
-    trained: Any, tmp_path: Path
-) -> None:
+def test_embedded_data_do_not_replace_the_data_of_a_run(trained: Any, tmp_path: Path) -> None:
     assert load_experiment({"run": str(tmp_path / "new")}).data.path in EMBEDDED
     with pytest.raises(DataError) as caught:
         prepare(load_experiment({"run": str(trained.run.path)}))

@@ -1,4 +1,4 @@
-"""`import ensemble_kit as ek`: every public name, and where it lives."""
+"""`import ensemble_kit as ek`: the public names and namespaces."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import ensemble_kit as ek
 from ensemble_kit.combiners import combiner_class
 
 
-def test_dir_shows_a_dozen_names_and_the_rooms() -> None:
+def test_dir_shows_the_main_names_and_namespaces() -> None:
     shown = dir(ek)
     assert {"read_manifest", "fit_members", "evaluate", "write_report", "combiners"} <= set(shown)
     assert len(shown) < 30
@@ -16,13 +16,15 @@ def test_dir_shows_a_dozen_names_and_the_rooms() -> None:
 
 
 @pytest.mark.parametrize("name", [*ek.__all__, *dir(ek)])
-def test_a_public_name_is_there(name: str) -> None:
+def test_a_public_name_exists(name: str) -> None:
     assert getattr(ek, name) is not None
 
 
-@pytest.mark.parametrize("room", ["combiners", "decisions", "diversity", "engines", "uncertainty"])
-def test_a_room_shows_names_that_it_has(room: str) -> None:
-    found = getattr(ek, room)
+@pytest.mark.parametrize(
+    "namespace", ["combiners", "decisions", "diversity", "engines", "uncertainty"]
+)
+def test_a_namespace_lists_its_names(namespace: str) -> None:
+    found = getattr(ek, namespace)
     assert dir(found)
     assert all(getattr(found, name) is not None for name in dir(found))
     with pytest.raises(AttributeError):
@@ -53,7 +55,7 @@ def test_the_classical_tests_and_the_registry_of_metrics_are_public() -> None:
     } <= set(ek.__all__)
 
 
-def test_what_launches_tunes_and_watches_a_training_is_public() -> None:
+def test_engines_tuning_and_status_are_public() -> None:
     assert ek.SlurmEngine(gpus=0, minutes=30, at_once=8).at_once == 8
     assert (ek.RayEngine(cpus=2).cpus, ek.LocalEngine(slots=2).slots) == (2, 2)
     recipe = ek.Recipe(optim=ek.Optim(name="sgd"), regularize=ek.Regularize(ema_decay=0.9))

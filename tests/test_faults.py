@@ -1,4 +1,4 @@
-"""Errors of the machine are told from others: each kind is exit code 4, and names what it is about."""
+"""Which errors become an `EnvironmentFault` (exit code 4), and what it names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ensemble_kit.files import cache_folder
 
 @pytest.mark.parametrize("number", sorted(DISK_FAULTS))
 @pytest.mark.parametrize("named", [True, False])
-def test_a_refusal_of_the_disk_is_the_machine_s(tmp_path: Path, number: int, named: bool) -> None:
+def test_a_disk_error_is_an_environment_fault(tmp_path: Path, number: int, named: bool) -> None:
     target = tmp_path / "state"
     error = OSError(number, os.strerror(number), *([str(target)] if named else []))
     fault = machine_fault(error)
@@ -36,13 +36,13 @@ def test_a_refusal_of_the_disk_is_the_machine_s(tmp_path: Path, number: int, nam
         MemoryError(),
     ],
 )
-def test_a_limit_of_the_machine_is_the_machine_s(error: Exception) -> None:
+def test_a_limit_of_the_machine_is_an_environment_fault(error: Exception) -> None:
     fault = machine_fault(error)
     assert isinstance(fault, EnvironmentFault)
     assert fault.exit_code == 4
 
 
-def test_other_errors_are_nobody_s_but_their_own() -> None:
+def test_other_errors_are_no_environment_faults() -> None:
     for error in (KeyError("x"), RuntimeError("shapes"), FileNotFoundError(2, "no", "x"), ImportError("x")):  # fmt: skip
         assert machine_fault(error) is None
 
@@ -58,14 +58,14 @@ def test_a_database_without_room_is_a_full_disk(tmp_path: Path) -> None:
             try:
                 database.execute("insert into numbers values (zeroblob(100000))")
             except sqlite3.OperationalError as error:
-                raise RuntimeError("what a library makes of it") from error
+                raise RuntimeError("an error of a library") from error
 
     with pytest.raises(EnvironmentFault, match=r"study\.db.*the disk is full"):
         fill()
     database.close()
 
 
-def test_without_a_home_the_variable_that_moves_the_cache_is_named(
+def test_without_a_home_the_error_names_the_variable_of_the_cache(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def homeless(cls: type[Path]) -> Path:

@@ -1,4 +1,4 @@
-"""Files are whole or absent, whatever happens while they are written; what is read is checked."""
+"""Atomic writes, checked reads of JSON, TOML, CSV and arrays, digests, and guarded CSV cells."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ensemble_kit.tables import read_table
 # -- writing -------------------------------------------------------------------------------
 
 
-def test_a_reader_sees_the_old_content_or_the_new_and_never_a_part(tmp_path: Path) -> None:
+def test_a_reader_sees_the_old_or_the_new_content(tmp_path: Path) -> None:
     target = tmp_path / "state"
     contents = [bytes([n]) * 200_000 for n in range(8)]
     files.write_bytes(target, contents[0])
@@ -63,7 +63,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path
     assert list(tmp_path.iterdir()) == [target]
 
 
-def test_a_sweep_takes_what_dead_writers_left_and_nothing_of_other_programs(tmp_path: Path) -> None:
+def test_a_sweep_removes_files_of_dead_writers_only(tmp_path: Path) -> None:
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
                           capture_output=True, text=True, check=True)  # fmt: skip
     own = temporary_beside(tmp_path / "run.json")
@@ -75,13 +75,13 @@ def test_a_sweep_takes_what_dead_writers_left_and_nothing_of_other_programs(tmp_
     assert set(tmp_path.iterdir()) == {own, *foreign}
 
 
-def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
+def test_missing_folders_are_created(tmp_path: Path) -> None:
     files.write_text(tmp_path / "a" / "b" / "c.txt", "é\n")
     assert (tmp_path / "a" / "b" / "c.txt").read_bytes() == b"\xc3\xa9\n"
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "é" * 127, "🔬" * 63], ids=["n", "two bytes", "four"])
-def test_a_name_as_long_as_may_be_can_be_written(tmp_path: Path, name: str) -> None:
+def test_the_longest_names_can_be_written(tmp_path: Path, name: str) -> None:
     target = tmp_path / name
     files.write_bytes(target, b"x")
     assert target.read_bytes() == b"x"
@@ -107,7 +107,7 @@ def test_the_data_are_synced_before_the_rename_and_the_folder_after_it(
     assert order == ["data", "rename", "folder"]
 
 
-# The old file is 1 kB, the limit 100 kB, and the new one 1 MB: a full disk in small.
+# Simulates a full disk: the old file has 1 kB, the limit is 100 kB, the new file has 1 MB.
 FULL_DISK = """
 import resource, signal, sys
 from ensemble_kit.errors import EnvironmentFault
@@ -140,7 +140,7 @@ def test_a_full_disk_keeps_the_old_file_and_is_exit_4(tmp_path: Path) -> None:
     ("number", "words"),
     [("ENOSPC", "the disk is full"), ("EDQUOT", "the quota is used up"), ("EROFS", "read-only")],
 )
-def test_what_the_disk_lacks_is_said(tmp_path: Path, number: str, words: str) -> None:
+def test_the_error_of_a_disk_names_the_reason(tmp_path: Path, number: str, words: str) -> None:
     import errno
 
     def refuse(file: BinaryIO) -> None:
@@ -162,7 +162,7 @@ while True:
 """
 
 
-def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_a_complete_file(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for attempt in range(6):
         target = tmp_path / f"state-{attempt}"
@@ -191,7 +191,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(VALUES)
-def test_json_comes_back_as_it_went(
+def test_json_is_read_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, value: object
 ) -> None:
     path = tmp_path_factory.mktemp("json") / "value.json"
@@ -207,7 +207,7 @@ def test_json_has_no_nan_when_written(tmp_path: Path, value: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["NaN", "[1, Infinity]", '{"a": -Infinity}', "{", "", "[1,]"])
-def test_what_is_no_json_is_refused_with_its_path(tmp_path: Path, text: str) -> None:
+def test_invalid_json_is_refused_with_its_path(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
     with pytest.raises(DataError, match=r"x\.json'"):
@@ -230,20 +230,20 @@ def test_huge_text_is_refused_before_it_is_read(tmp_path: Path) -> None:
         files.read_json(path)
 
 
-def test_text_that_is_no_utf8_is_refused_with_its_path(tmp_path: Path) -> None:
+def test_text_with_another_encoding_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes("Größe".encode("latin-1"))
-    with pytest.raises(DataError, match="UTF-8 text"):
+    with pytest.raises(DataError, match=r"latin\.csv'.*UTF-8"):
         files.read_csv(tmp_path / "latin.csv")
 
 
-def test_the_byte_order_mark_of_other_programs_is_no_part_of_a_name(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfpath,label\na,b\n")
     assert files.read_csv(tmp_path / "t.csv").columns.tolist() == ["path", "label"]
     (tmp_path / "t.json").write_bytes(b"\xef\xbb\xbf[1]")
     assert files.read_json(tmp_path / "t.json") == [1]
 
 
-def test_cells_stay_the_text_that_they_are(tmp_path: Path) -> None:
+def test_cells_stay_text(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {"label": ["NA", "", "007", "1+", "null"], "x": ["1e3", "True", " ", "é", "nan"]}
     )
@@ -257,7 +257,7 @@ def test_floats_in_tables_keep_every_digit(tmp_path: Path) -> None:
     assert np.array_equal(files.read_csv(tmp_path / "t.csv")["x"].astype(np.float64), values)
 
 
-def test_an_array_comes_back_as_it_went(tmp_path: Path) -> None:
+def test_an_array_is_read_as_it_was_written(tmp_path: Path) -> None:
     array = np.array([[np.nan, -0.0, np.inf], [1e-45, 1.0, -np.inf]], dtype=np.float32)
     files.write_npy(tmp_path / "a.npy", array)
     back = files.read_npy(tmp_path / "a.npy")
@@ -266,7 +266,7 @@ def test_an_array_comes_back_as_it_went(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
-def test_a_cut_off_array_is_an_integrity_error_that_names_it(tmp_path: Path, share: float) -> None:
+def test_a_truncated_array_is_an_integrity_error(tmp_path: Path, share: float) -> None:
     path = tmp_path / "a.npy"
     files.write_npy(path, np.arange(1000.0))
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
@@ -274,7 +274,7 @@ def test_a_cut_off_array_is_an_integrity_error_that_names_it(tmp_path: Path, sha
         files.read_npy(path)
 
 
-def test_an_array_that_would_run_code_is_refused_and_does_not(tmp_path: Path) -> None:
+def test_an_array_with_code_is_refused_and_the_code_is_not_run(tmp_path: Path) -> None:
     marker = tmp_path / "owned"
 
     class Payload:
@@ -301,7 +301,7 @@ def test_a_digest_is_sha256_of_the_bytes(tmp_path: Path) -> None:
 @given(
     st.dictionaries(st.text(st.characters(codec="utf-8")), st.integers(), min_size=2, max_size=5)
 )
-def test_a_digest_of_json_ignores_the_order_of_keys_and_nothing_else(value: dict[str, int]) -> None:
+def test_a_digest_of_json_ignores_the_order_of_keys(value: dict[str, int]) -> None:
     turned = dict(reversed(value.items()))
     assert files.digest_json(value) == files.digest_json(turned)
     key = next(iter(value))
@@ -316,7 +316,7 @@ def test_a_digest_of_json_is_the_same_in_another_process() -> None:
     assert other.stdout.strip() == files.digest_json(value)
 
 
-def test_the_cache_lies_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENSEMBLE_KIT_CACHE", "/somewhere/else")
     assert files.cache_folder() == Path("/somewhere/else")
     monkeypatch.delenv("ENSEMBLE_KIT_CACHE")
@@ -327,9 +327,7 @@ def test_the_cache_lies_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("read", [files.read_text, files.read_toml, files.read_json, read_table])
-def test_a_named_pipe_is_refused_and_not_waited_for(
-    tmp_path: Path, read: Callable[[Path], object]
-) -> None:
+def test_a_named_pipe_is_refused(tmp_path: Path, read: Callable[[Path], object]) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(DataError, match=r"pipe\.csv"):
         read(tmp_path / "pipe.csv")
@@ -350,7 +348,7 @@ CELLS = st.text(st.sampled_from("'=+-@\t\r\n＝\",; a0é"), max_size=4)
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=4), CELLS)
-def test_every_text_of_a_table_is_read_back_and_none_is_a_formula(
+def test_texts_are_read_back_and_are_no_formulas(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], name: str
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "texts.csv"
@@ -364,7 +362,7 @@ def test_every_text_of_a_table_is_read_back_and_none_is_a_formula(
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r", "＝"))]
 
 
-def test_numbers_are_written_as_numbers_and_raw_cells_of_older_tables_are_read(
+def test_numbers_and_older_unguarded_tables_are_read(
     tmp_path: Path,
 ) -> None:
     files.write_csv(tmp_path / "new.csv", pd.DataFrame({"id": ["-1"], "value": [-0.5]}))

@@ -1,4 +1,4 @@
-"""Laws of folds and hold-out: whole groups, every class, every row once, the same for the same seed."""
+"""Properties of folds and hold-out: whole groups, every class, every row once, reproducible."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ensemble_kit.folds import Folds, hold_out, make_folds
 from ensemble_kit.folds.validation_split import validation_split
 from ensemble_kit.manifest.table import Manifest
 
-Patients = list[tuple[int, int]]  # of each patient: its class and its number of images
+Patients = list[tuple[int, int]]  # class and number of images of each patient
 
 
 def manifest_of(patients: Patients, *, mixed: bool = False) -> Manifest:
-    """Patients in order; with `mixed`, every second image of a patient is of the next class."""
+    """A manifest of the patients; with `mixed`, the images of a patient have several classes."""
     n_classes = max(c for c, _ in patients) + 1
     rows = []
     for p, (label, n_images) in enumerate(patients):
@@ -35,7 +35,7 @@ def shuffled(manifest: Manifest, seed: int) -> Manifest:
 
 @st.composite
 def cohorts(draw: st.DrawFn) -> Manifest:
-    """Two to four classes, three to eight patients each, one to six images a patient."""
+    """Two to four classes, three to eight patients each, one to six images per patient."""
     n_classes = draw(st.integers(2, 4))
     patients = [
         (c, draw(st.integers(1, 6)))
@@ -53,7 +53,7 @@ LAWS = settings(max_examples=12, deadline=None, derandomize=True)
 
 @LAWS
 @given(cohorts(), st.integers(2, 3), st.integers(0, 5))
-def test_no_group_stands_in_two_folds(manifest: Manifest, n_splits: int, seed: int) -> None:
+def test_no_group_is_in_two_folds(manifest: Manifest, n_splits: int, seed: int) -> None:
     folds = make_folds(manifest, n_splits, seed=seed)
     table = pd.DataFrame({"group": manifest.groups, "fold": folds.of(manifest)})
     assert table.groupby("group")["fold"].nunique().max() == 1
@@ -72,10 +72,10 @@ def test_every_row_is_in_one_fold_and_no_fold_is_empty(
 
 @LAWS
 @given(st.integers(2, 4), st.integers(2, 5), st.integers(1, 4), st.integers(0, 5))
-def test_every_class_is_in_every_fold_where_the_groups_allow_it(
+def test_every_class_is_in_every_fold_if_the_groups_allow_it(
     n_classes: int, n_splits: int, spare: int, seed: int
 ) -> None:
-    # Pure patients, at least one of each class per fold, of very different sizes.
+    # Patients of one class each, at least one per class and fold, of very different sizes.
     patients = [(c, 1 + (7 * p) % 5) for c in range(n_classes) for p in range(n_splits + spare - 1)]
     manifest = manifest_of(patients)
     folds = make_folds(manifest, n_splits, seed=seed)
@@ -94,7 +94,7 @@ def test_no_fold_is_trained_without_a_class(manifest: Manifest, n_splits: int, s
 
 @LAWS
 @given(cohorts(), st.integers(2, 3), st.integers(0, 5))
-def test_the_same_seed_gives_the_same_folds_whatever_the_order_of_the_rows(
+def test_folds_do_not_depend_on_the_order_of_rows(
     manifest: Manifest, n_splits: int, seed: int
 ) -> None:
     folds = make_folds(manifest, n_splits, seed=seed)
@@ -131,7 +131,7 @@ def test_folds_of_equal_patients_are_balanced() -> None:
     assert set(counts["groups"]) == {2}
 
 
-def test_by_image_groups_may_straddle_and_that_is_a_caveat() -> None:
+def test_by_image_groups_can_be_in_several_folds() -> None:
     manifest = manifest_of([(p % 2, 10) for p in range(4)])
     folds = make_folds(manifest, 5, by="image")
     assert folds.split_by == "image"
@@ -167,7 +167,7 @@ def test_a_class_of_one_patient_is_refused_by_its_name() -> None:
         make_folds(manifest_of([(0, 2), (0, 2), (0, 2), (1, 6)]), 2)
 
 
-def test_an_unknown_way_to_split_names_the_nearest() -> None:
+def test_an_unknown_kind_of_split_gets_the_nearest_name() -> None:
     with pytest.raises(DataError, match=r"Did you mean 'group'\?"):
         make_folds(manifest_of([(0, 1), (1, 1), (0, 1), (1, 1)]), 2, by="groups")
 
@@ -177,7 +177,7 @@ def test_an_unknown_way_to_split_names_the_nearest() -> None:
 
 @LAWS
 @given(cohorts(), st.sampled_from([0.1, 0.2, 0.4]), st.integers(0, 5))
-def test_no_group_stands_on_both_sides(manifest: Manifest, test_size: float, seed: int) -> None:
+def test_no_group_is_on_both_sides(manifest: Manifest, test_size: float, seed: int) -> None:
     train, test = manifest.split(test_size=test_size, seed=seed)
     assert not set(train.groups.tolist()) & set(test.groups.tolist())
     assert len(train) + len(test) == len(manifest)
@@ -196,9 +196,7 @@ def test_every_class_keeps_two_groups_in_training(manifest: Manifest, seed: int)
 
 @LAWS
 @given(cohorts(), st.integers(0, 5))
-def test_a_split_is_the_same_for_the_same_seed_whatever_the_order_of_the_rows(
-    manifest: Manifest, seed: int
-) -> None:
+def test_a_split_does_not_depend_on_the_order_of_rows(manifest: Manifest, seed: int) -> None:
     def test_ids(source: Manifest) -> set[str]:
         return set(source.split(test_size=0.2, seed=seed)[1].sample_ids.tolist())
 
@@ -206,7 +204,7 @@ def test_a_split_is_the_same_for_the_same_seed_whatever_the_order_of_the_rows(
 
 
 @pytest.mark.parametrize("test_size", [0.1, 0.25, 0.5])
-def test_the_test_part_is_about_as_large_as_asked_in_every_class(test_size: float) -> None:
+def test_the_test_part_has_the_requested_share_of_every_class(test_size: float) -> None:
     manifest = manifest_of([(p % 3, 1 + p % 4) for p in range(120)])
     _, test = manifest.split(test_size=test_size, seed=1)
     for c in range(3):
@@ -215,18 +213,18 @@ def test_the_test_part_is_about_as_large_as_asked_in_every_class(test_size: floa
 
 
 def test_a_small_share_of_few_patients_is_one_patient_of_each_class() -> None:
-    # A tenth of five equal patients is nearer to none than to one; none is no test part.
+    # A tenth of five equal patients rounds to none, but the test part must not be empty.
     _, test = manifest_of([(p % 2, 2) for p in range(10)]).split(test_size=0.1)
     assert test.n_groups == 2
     assert sorted(set(test.labels.tolist())) == [0, 1]
 
 
-def test_where_no_patient_can_be_spared_that_is_said() -> None:
+def test_too_few_patients_for_a_test_part_are_refused() -> None:
     with pytest.raises(DataError, match="4 groups"):
         manifest_of([(0, 2), (0, 2), (1, 2), (1, 2)]).split(test_size=0.3)
 
 
-def test_a_class_that_the_test_part_lacks_is_said() -> None:
+def test_a_class_without_test_images_is_a_note() -> None:
     manifest = manifest_of([*[(0, 2)] * 10, (1, 2), (1, 2)])
     parted = hold_out(manifest, test_size=0.3)
     assert set(parted.part("test").labels.tolist()) == {0}
@@ -248,7 +246,7 @@ def test_one_patient_cannot_be_held_out() -> None:
 # -- a table of folds ----------------------------------------------------------------------
 
 
-def test_folds_go_through_a_file_unchanged(tmp_path: Path) -> None:
+def test_folds_are_read_as_they_were_written(tmp_path: Path) -> None:
     manifest = manifest_of([(p % 2, 3) for p in range(9)])
     folds = make_folds(manifest, 3)
     folds.write(tmp_path / "folds.csv")
@@ -258,14 +256,14 @@ def test_folds_go_through_a_file_unchanged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["\ufeffsample_id;fold\r\na;1\r\nb;2;\r\n", "Sample ID\tFold\n a\t0.0\nb \t1.0\n\n"]
 )
-def test_a_user_s_table_of_folds_may_come_from_a_spreadsheet(tmp_path: Path, text: str) -> None:
+def test_a_user_s_table_of_folds_can_come_from_a_spreadsheet(tmp_path: Path, text: str) -> None:
     (tmp_path / "folds.csv").write_text(text)
     folds = Folds.read(tmp_path / "folds.csv")
     assert folds.sample_ids.tolist() == ["a", "b"]
     assert folds.fold.tolist() == [0, 1]
 
 
-def test_folds_join_by_sample_id_and_never_by_position() -> None:
+def test_folds_are_joined_by_sample_id() -> None:
     manifest = manifest_of([(p % 2, 3) for p in range(9)])
     folds = make_folds(manifest, 3)
     where = dict(zip(folds.sample_ids.tolist(), folds.fold.tolist(), strict=True))
@@ -297,7 +295,7 @@ def test_a_user_s_folds_that_split_a_patient_are_refused(tmp_path: Path) -> None
         ("sample_id,fold\na,one\n", "'one'"),
         ("sample_id,fold\na,0\na,1\n", "2 sample ids \\(1 different\\)"),
         ("sample_id,fold\na,0\nb,2\n", "the folds 0, 2"),
-        ("sample_id,fold\na,0\nb,0\n", "the folds 0\\."),
+        ("sample_id,fold\na,0\nb,0\n", "the folds 0;"),
     ],
 )
 def test_a_bad_table_of_folds_is_refused(tmp_path: Path, text: str, printed: str) -> None:
@@ -308,20 +306,20 @@ def test_a_bad_table_of_folds_is_refused(tmp_path: Path, text: str, printed: str
 
 # -- the validation split ---------------------------------------------------------------------
 
-SLICES = [
-    # One of three patients is nearest to the share with 1 image: it is too little to judge by.
+VALIDATION_SPLITS = [
+    # The patient with 1 image is nearest to the share, but too small to be used alone.
     ([*[(0, 17)] * 7, (1, 72), (1, 57), (1, 1)], ()),
     ([*[(0, 17)] * 7, (1, 72), (1, 57)], ()),
     ([(0, 2), (0, 2), (1, 2), (1, 2)], ()),
-    # The larger of two would leave training with one image.
+    # The larger of two patients would leave one image for training.
     ([*[(0, 17)] * 7, (1, 72), (1, 1)], ("1 image of class 'c1'",)),
     ([*[(0, 17)] * 7, (1, 72)], ("no image of class 'c1'",)),
 ]
 
 
-@pytest.mark.parametrize(("patients", "lacks"), SLICES)
+@pytest.mark.parametrize(("patients", "lacks"), VALIDATION_SPLITS)
 @pytest.mark.parametrize("seed", range(4))
-def test_a_validation_split_has_each_class_where_patients_allow_and_says_where_not(
+def test_a_validation_split_has_each_class_if_patients_allow(
     patients: Patients, lacks: tuple[str, ...], seed: int
 ) -> None:
     manifest = manifest_of(patients)
@@ -349,12 +347,12 @@ def test_a_validation_split_leaves_each_class_to_training(manifest: Manifest, se
     assert again.table.equals(parted.table)
 
 
-def test_a_slice_that_has_its_share_of_each_class_is_that_of_hold_out() -> None:
+def test_a_validation_split_with_enough_of_each_class_equals_hold_out() -> None:
     manifest = manifest_of([(p % 2, 3) for p in range(20)])
     parted, _ = validation_split(manifest, share=0.15, seed=5)
     assert parted.table.equals(hold_out(manifest, test_size=0.15, seed=5).table)
 
 
-def test_no_validation_split_where_no_patient_can_be_spared() -> None:
+def test_too_few_patients_for_a_validation_split_are_refused() -> None:
     with pytest.raises(DataError, match="2 groups"):
         validation_split(manifest_of([(0, 3), (1, 3)]), share=0.15, seed=0)

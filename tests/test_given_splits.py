@@ -1,4 +1,4 @@
-"""Splits that the user gives are honoured as they are, and checked."""
+"""Tables of splits and test groups from the user: used as given, and checked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def written(
     return path
 
 
-def test_a_given_split_and_its_folds_are_honoured_whatever_their_order(tmp_path: Path) -> None:
+def test_a_given_split_and_its_folds_are_used_in_any_order(tmp_path: Path) -> None:
     path = written(tmp_path / "splits.csv", dict(reversed(SPLIT.items())))
     manifest, folds = read_splits(path, MANIFEST)
     assert manifest.sample_ids.tolist() == MANIFEST.sample_ids.tolist()
@@ -38,7 +38,7 @@ def test_a_given_split_and_its_folds_are_honoured_whatever_their_order(tmp_path:
     assert folds.of(manifest.part("train")).tolist() == [0] * 4 + [1] * 4
 
 
-def test_without_a_fold_column_only_the_split_is_taken_and_validation_joins_training(
+def test_without_a_fold_column_validation_rows_are_training_rows(
     tmp_path: Path,
 ) -> None:
     lines = [f"{i},{'val' if i.startswith('i5') else s}" for i, (s, _) in SPLIT.items()]
@@ -93,7 +93,7 @@ def test_a_table_that_does_not_fit_the_data_is_refused(
         read_splits(written(tmp_path / "splits.csv", rows), MANIFEST)
 
 
-def test_folds_that_pandas_wrote_beside_empty_cells_are_whole_numbers(tmp_path: Path) -> None:
+def test_folds_written_as_floats_are_read(tmp_path: Path) -> None:
     floats = {i: (s, f and f"{f}.0") for i, (s, f) in SPLIT.items()}
     path = written(tmp_path / "splits.csv", floats)
     _, folds = read_splits(path, MANIFEST)
@@ -105,7 +105,7 @@ def test_folds_that_pandas_wrote_beside_empty_cells_are_whole_numbers(tmp_path: 
     assert Folds.read(tmp_path / "folds.csv").fold.tolist() == [0, 1]
 
 
-def test_folds_that_are_numbered_from_1_are_those_from_0_and_a_note_says_so(tmp_path: Path) -> None:
+def test_folds_numbered_from_1_are_renumbered_with_a_note(tmp_path: Path) -> None:
     from_1 = {i: (s, f and str(int(f) + 1)) for i, (s, f) in SPLIT.items()}
     _, folds = read_splits(written(tmp_path / "from_1.csv", from_1), MANIFEST)
     _, plain = read_splits(written(tmp_path / "from_0.csv", SPLIT), MANIFEST)
@@ -119,7 +119,7 @@ def test_folds_that_are_numbered_from_1_are_those_from_0_and_a_note_says_so(tmp_
             read_splits(written(tmp_path / "gap.csv", SPLIT | {"i51": ("train", number)}), MANIFEST)
 
 
-def test_a_table_of_splits_is_read_as_people_write_it(tmp_path: Path) -> None:
+def test_a_table_of_splits_can_have_usual_variations(tmp_path: Path) -> None:
     rows = {f" {i}\u00a0": (s.title() + " ", f) for i, (s, f) in SPLIT.items()}
     path = written(tmp_path / "splits.csv", rows)
     path.write_text(path.read_text().replace(",", ";"), encoding="utf-8-sig")
@@ -133,7 +133,7 @@ def test_a_table_of_splits_is_read_as_people_write_it(tmp_path: Path) -> None:
     assert len(read_splits(path, inside)[0].part("test")) == 4
 
 
-def test_given_folds_are_counted_on_training_rows_without_the_images(tmp_path: Path) -> None:
+def test_given_folds_are_counted_on_training_rows(tmp_path: Path) -> None:
     rows = SPLIT | {"i00": ("test", "7")}
     assert n_given_folds(written(tmp_path / "folds.csv", rows)) == 2
     lines = [f"{i},{s}" for i, (s, _) in SPLIT.items()]
@@ -142,19 +142,19 @@ def test_given_folds_are_counted_on_training_rows_without_the_images(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("torn", "caveat"),
+    ("changed_rows", "split_by"),
     [({}, "group"), ({"i20": ("train", "1")}, "image"), ({"i00": ("train", "0")}, "image")],
 )
-def test_given_folds_have_the_caveat_by_image_only_where_a_patient_is_torn(
-    tmp_path: Path, torn: dict, caveat: str
+def test_given_folds_are_by_image_only_if_a_patient_is_split(
+    tmp_path: Path, changed_rows: dict, split_by: str
 ) -> None:
-    path = written(tmp_path / "splits.csv", SPLIT | torn)
+    path = written(tmp_path / "splits.csv", SPLIT | changed_rows)
     manifest, folds = read_splits(path, MANIFEST, by="image")
     assert folds is not None
-    assert (manifest.split_by, folds.split_by) == (caveat, caveat)
+    assert (manifest.split_by, folds.split_by) == (split_by, split_by)
 
 
-def test_rows_of_images_that_were_left_out_are_passed_over_and_reported(tmp_path: Path) -> None:
+def test_rows_of_skipped_images_are_ignored_with_a_note(tmp_path: Path) -> None:
     path = written(tmp_path / "splits.csv", SPLIT)
     bad = MANIFEST.sample_ids == "i51"
     manifest, folds = read_splits(path, MANIFEST.take(~bad), left_out=MANIFEST.take(bad))
@@ -163,7 +163,7 @@ def test_rows_of_images_that_were_left_out_are_passed_over_and_reported(tmp_path
     assert folds.of(manifest.part("train")).tolist() == [0] * 4 + [1] * 3
     assert len(manifest.notes) == 1
     assert f"1 row of '{path}'" in manifest.notes[0]
-    unknown = written(tmp_path / "strange.csv", SPLIT | {"i99": ("train", "0")})
+    unknown = written(tmp_path / "unknown.csv", SPLIT | {"i99": ("train", "0")})
     with pytest.raises(DataError, match=r"1 row names no image \(i99\)"):
         read_splits(unknown, MANIFEST.take(~bad), left_out=MANIFEST.take(bad))
 

@@ -1,4 +1,4 @@
-"""Imports point down the line, and torch stays left of the predictions store."""
+"""Modules import only lower layers, and evaluation does not import torch."""
 
 from __future__ import annotations
 
@@ -78,14 +78,14 @@ def imports(tree: ast.AST, *, top_level_only: bool) -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
-def test_imports_point_down_the_line(path: Path) -> None:
-    here = LAYERS.index(layer_of(path))
+def test_imports_point_to_lower_layers(path: Path) -> None:
+    own_layer = LAYERS.index(layer_of(path))
     for name in imports(ast.parse(path.read_text()), top_level_only=True):
         if name.startswith("ensemble_kit."):
-            there = name.split(".")[1]
-            assert there in LAYERS, f"{name} is no room of the house"
-            assert LAYERS.index(there) <= here, (
-                f"{layer_of(path)} imports {there}, which stands right of it"
+            imported_layer = name.split(".")[1]
+            assert imported_layer in LAYERS, f"{name} is not in LAYERS"
+            assert LAYERS.index(imported_layer) <= own_layer, (
+                f"{layer_of(path)} imports {imported_layer}, which is a higher layer"
             )
 
 
@@ -94,7 +94,7 @@ def test_imports_point_down_the_line(path: Path) -> None:
     [p for p in FILES if layer_of(p) in TORCH_FREE],
     ids=lambda p: p.relative_to(PACKAGE).as_posix(),
 )
-def test_right_of_the_store_torch_is_never_imported_at_the_top(path: Path) -> None:
+def test_torch_is_not_imported_at_the_top_of_evaluation_modules(path: Path) -> None:
     heavy = {"torch", "timm", "torchvision"}
     assert (
         not {n.split(".")[0] for n in imports(ast.parse(path.read_text()), top_level_only=True)}
@@ -102,7 +102,7 @@ def test_right_of_the_store_torch_is_never_imported_at_the_top(path: Path) -> No
     )
 
 
-def test_combining_and_evaluating_never_load_torch() -> None:
+def test_combining_and_evaluating_do_not_load_torch() -> None:
     code = (
         "import sys, ensemble_kit as ek, numpy as np\n"
         "logits = np.random.default_rng(0).normal(size=(20, 3, 2))\n"

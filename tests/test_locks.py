@@ -1,4 +1,4 @@
-"""Locks on files: one holder, no link followed, no file changed, no file system without locks a riddle."""
+"""Locks on files: one holder, no link followed, no file changed, file systems without locks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ensemble_kit.locks import file_lock
 from ensemble_kit.run import lock as hold
 
 
-def test_a_second_holder_is_refused_until_the_first_lets_go(tmp_path: Path) -> None:
+def test_a_lock_is_refused_until_it_is_released(tmp_path: Path) -> None:
     with file_lock(tmp_path / "lock") as works:
         assert works
         with pytest.raises(TimeoutError), file_lock(tmp_path / "lock", seconds=0):
@@ -22,7 +22,7 @@ def test_a_second_holder_is_refused_until_the_first_lets_go(tmp_path: Path) -> N
         pass
 
 
-def test_a_lock_leaves_the_content_of_its_file(tmp_path: Path) -> None:
+def test_a_lock_does_not_change_its_file(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("kept")
     with file_lock(tmp_path / "lock"):
         pass
@@ -31,9 +31,7 @@ def test_a_lock_leaves_the_content_of_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [hold.LOCK, hold.HEARTBEAT])
 @pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder"])
-def test_a_lock_or_heartbeat_file_that_is_no_plain_file_harms_nothing_and_hangs_nobody(
-    tmp_path: Path, name: str, kind: str
-) -> None:
+def test_a_lock_file_that_is_no_regular_file_is_safe(tmp_path: Path, name: str, kind: str) -> None:
     own, folder = tmp_path / "thesis.tex", tmp_path / "run"
     folder.mkdir()
     if kind == "link":
@@ -55,7 +53,7 @@ def test_a_lock_or_heartbeat_file_that_is_no_plain_file_harms_nothing_and_hangs_
 
 
 @pytest.mark.parametrize("refused", sorted(locks.NO_LOCKS))
-def test_without_locks_the_heartbeat_file_alone_locks_a_folder(
+def test_without_file_locks_the_heartbeat_file_locks_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
 ) -> None:
     def lockless(*_: object) -> None:
@@ -72,15 +70,15 @@ def test_without_locks_the_heartbeat_file_alone_locks_a_folder(
 
 
 @pytest.mark.parametrize(
-    "claim", ["", "null", "{}", '{"pid": "x", "host": 1, "place": 1, "started": 1, "token": 1, "beat": 1}']
+    "content", ["", "null", "{}", '{"pid": "x", "host": 1, "place": 1, "started": 1, "token": 1, "beat": 1}']
 )  # fmt: skip
-def test_a_heartbeat_file_that_names_no_process_locks_nothing(tmp_path: Path, claim: str) -> None:
-    (tmp_path / hold.HEARTBEAT).write_text(claim)
+def test_an_invalid_heartbeat_file_is_ignored(tmp_path: Path, content: str) -> None:
+    (tmp_path / hold.HEARTBEAT).write_text(content)
     with hold.held(tmp_path):
         pass
 
 
-def test_a_heartbeat_file_that_finds_no_room_leaves_nothing(
+def test_a_heartbeat_file_on_a_full_disk_is_an_environment_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> int:

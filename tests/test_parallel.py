@@ -1,4 +1,4 @@
-"""Work is shared out over threads and processes: in order, with equal results, whatever happens."""
+"""`in_threads` and `in_processes`: order of results, and processes that are killed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ensemble_kit import parallel
 from ensemble_kit.parallel import in_processes, in_threads
 
 
-def test_results_of_threads_are_in_order_and_each_is_given_as_it_comes() -> None:
+def test_results_of_threads_are_in_order() -> None:
     seen: list[int] = []
 
     def work(i: int) -> tuple[int, int]:
@@ -33,7 +33,7 @@ def test_short_work_stays_in_this_process() -> None:
 
 
 @pytest.mark.slow
-def test_long_work_goes_to_other_processes_with_the_same_results(
+def test_long_work_continues_in_other_processes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(parallel, "WORTH_PROCESSES", -1.0)
@@ -44,7 +44,7 @@ def test_long_work_goes_to_other_processes_with_the_same_results(
 
 
 @pytest.mark.slow
-def test_work_of_a_process_that_was_killed_is_done_here(
+def test_work_of_a_killed_process_is_repeated_here(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(parallel, "WORTH_PROCESSES", -1.0)

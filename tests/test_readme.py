@@ -1,7 +1,7 @@
-"""README and docs say what is so: commands, options, Python, settings, links, the tree, exit codes.
+"""README and docs agree with the code: commands, options, Python, settings, links, exit codes.
 
-`bash` blocks of docs/ are run. `sh` blocks need a reader's own images, a cluster or minutes: their
-commands are parsed, and not run.
+`bash` blocks of docs/ are run. The commands of `sh` blocks are only parsed, because they need other
+images, a cluster or much time.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def blocks(page: str, *languages: str) -> list[str]:
 
 
 def lines(block: str) -> list[str]:
-    """The commands of a block; a backslash continues a line."""
+    """The commands of a block; a backslash at the end of a line continues it."""
     joined = block.replace("\\\n", " ").splitlines()
     return [line for line in joined if line.strip() and not line.startswith("#")]
 
@@ -63,7 +63,7 @@ def words(line: str) -> list[str] | None:
 
 
 def parse(words: list[str]) -> None:
-    """Parse as the command line does."""
+    """Parse the arguments as the command line does."""
     command: click.Command = app
     context = click.Context(app)
     while isinstance(command, click.Group):
@@ -77,7 +77,7 @@ def parse(words: list[str]) -> None:
 
 @pytest.fixture
 def workspace(tmp_path: Path, trained: Any, slides: Path) -> Path:
-    """What the pages start from: `data/slides`, `checkpoints/slides`, and predictions of others."""
+    """A folder with the inputs of the pages: `data/slides`, `checkpoints/slides`, CSV predictions."""
     shutil.copytree(slides, tmp_path / "data" / "slides")
     trained.copied_to(tmp_path / "checkpoints" / "slides")
     rng = np.random.default_rng(0)
@@ -91,18 +91,18 @@ def workspace(tmp_path: Path, trained: Any, slides: Path) -> Path:
     return tmp_path
 
 
-def test_both_commands_stand_in_a_block_of_their_own() -> None:
+def test_the_readme_has_the_install_and_test_commands() -> None:
     assert [b.strip() for b in blocks("README.md", "bash")] == [INSTALL, TEST]
 
 
-def test_the_check_script_runs_the_test_command_word_for_word() -> None:
+def test_the_check_script_runs_the_test_command() -> None:
     assert TEST in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-def test_the_readme_names_every_command_and_no_other() -> None:
-    typed = [words(line) for b in blocks("README.md", "sh") for line in lines(b)]
+def test_the_readme_lists_all_commands() -> None:
+    commands = [words(line) for b in blocks("README.md", "sh") for line in lines(b)]
     named = re.findall(r"`ensemble-kit ([a-z-]+)", read("README.md"))
-    assert {*named, *(one[0] for one in typed if one)} == set(COMMANDS)
+    assert {*named, *(one[0] for one in commands if one)} == set(COMMANDS)
     assert {f"| `ensemble-kit {name}` |" in read("README.md") for name in COMMANDS} == {True}
 
 
@@ -112,7 +112,7 @@ def test_the_readme_is_short() -> None:
 
 @pytest.mark.parametrize("page", ["README.md", *PAGES])
 def test_every_command_in_a_block_can_be_parsed(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Files and folders need not be there.
+    # Files and folders of the examples do not have to exist.
     monkeypatch.setattr(click.Path, "convert", lambda self, value, param, ctx: value)
     for block in blocks(page, "bash", "sh"):
         for line in lines(block):
@@ -160,9 +160,9 @@ def test_the_python_block_of_the_readme_runs(tmp_path: Path, paint: Callable[...
         [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    shape, verdict = done.stdout.splitlines()
+    shape, comparison = done.stdout.splitlines()
     assert re.fullmatch(r"\(\d+, 2, 2\)", shape)
-    assert "best member: balanced accuracy" in verdict
+    assert "best member: balanced accuracy" in comparison
     assert (tmp_path / "checkpoints" / "slides" / "report" / "index.html").is_file()
 
 
@@ -187,7 +187,7 @@ def test_shell_completion_is_as_documented(
     assert f"_ENSEMBLE_KIT_COMPLETE={shell}_complete" in script
 
 
-def test_the_settings_file_means_what_its_comments_say(tmp_path: Path) -> None:
+def test_the_settings_file_of_the_docs_is_as_described(tmp_path: Path) -> None:
     block = blocks("docs/members.md", "toml")[0]
     file = tmp_path / "ensemble-kit.toml"
     file.write_text(block)
@@ -208,17 +208,17 @@ def test_the_schema_of_the_settings_file_is_that_of_the_models() -> None:
     assert json.loads(read("docs/settings.schema.json")) == json.loads(script["schema_text"]())
 
 
-def test_the_tree_is_what_lies_on_the_disk() -> None:
+def test_the_tree_lists_the_package() -> None:
     tree = next(b for b in blocks("CONTRIBUTING.md", "text") if b.startswith("ensemble_kit/"))
     named = [line.split()[0] for line in tree.splitlines()[1:] if line.strip()]
     package = Path(ek.__file__).parent
-    there = {
+    existing = {
         f"{p.name}/" if p.is_dir() else p.name
         for p in package.iterdir()
         if (p / "__init__.py").is_file() or (p.suffix == ".py" and p.stem != "__init__")
     }
     assert len(named) == len(set(named))
-    assert set(named) == there
+    assert set(named) == existing
     assert all(len(line.split()) >= 3 for line in tree.splitlines()[1:])
 
 
@@ -248,7 +248,7 @@ def test_the_tables_of_names_are_complete() -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", *OTHERS, *PAGES])
-def test_every_link_within_the_repository_leads_somewhere(page: str) -> None:
+def test_links_within_the_repository_exist(page: str) -> None:
     for link, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)", read(page)):
         target = (ROOT / page).parent / link if link else ROOT / page
         assert target.exists(), link

@@ -1,4 +1,4 @@
-"""The run folder: made once, of one manifest and one set of folds, held by one process."""
+"""The run folder: one manifest, one set of folds, locked by one process; predictions and caveats."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def with_a_job(run: Run) -> Run:
     return run
 
 
-# -- made of -------------------------------------------------------------------------------
+# -- manifest, folds and record ------------------------------------------------------------
 
 
-def test_a_run_gives_back_the_manifest_and_folds_that_it_was_made_of(
+def test_a_run_returns_its_manifest_and_folds(
     begun: tuple[Run, Manifest, Folds],
 ) -> None:
     run, manifest, folds = begun
@@ -68,7 +68,7 @@ def test_a_run_gives_back_the_manifest_and_folds_that_it_was_made_of(
     assert again.folds().of(again.manifest().part("train")).tolist() == folds.fold.tolist()
 
 
-def test_the_record_says_what_made_the_run(begun: tuple[Run, Manifest, Folds]) -> None:
+def test_the_record_holds_versions_and_digests(begun: tuple[Run, Manifest, Folds]) -> None:
     record = read_json(begun[0].path / "run.json")
     assert record["schema_version"] == 1
     assert record["digests"] == {"manifest": begun[1].digest, "folds": begun[2].digest}
@@ -76,7 +76,7 @@ def test_the_record_says_what_made_the_run(begun: tuple[Run, Manifest, Folds]) -
     assert record["folds"]["n_splits"] == 2
 
 
-def test_the_record_says_where_the_images_lay_from_wherever_it_is_read(
+def test_the_record_holds_the_absolute_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here" / "data").mkdir(parents=True)
@@ -99,10 +99,10 @@ def test_the_record_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     manifest = made(records())
     run = Run(tmp_path / "run")
 
-    def cut_off(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ensemble_kit.run.folder.write_checked", cut_off)
+    monkeypatch.setattr("ensemble_kit.run.folder.write_checked", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run.begin(manifest, make_folds(manifest, 2), {})
     assert not run.exists
@@ -116,12 +116,12 @@ def test_beginning_twice_with_the_same_data_changes_nothing(
     begun: tuple[Run, Manifest, Folds],
 ) -> None:
     run, manifest, folds = begun
-    kept = {p.name: p.read_bytes() for p in run.path.iterdir()}
+    before = {p.name: p.read_bytes() for p in run.path.iterdir()}
     run.begin(manifest, folds, {"seed": 1})
-    assert {p.name: p.read_bytes() for p in run.path.iterdir()} == kept
+    assert {p.name: p.read_bytes() for p in run.path.iterdir()} == before
     run.keep_config({"seed": 1})
     after = {p.name: p.read_bytes() for p in run.path.iterdir()}
-    assert {n for n in after if after[n] != kept[n]} == {"config.toml"}
+    assert {n for n in after if after[n] != before[n]} == {"config.toml"}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_other_data_are_refused_with_the_difference(
     assert Run(begun[0].path).manifest().digest == begun[1].digest
 
 
-def test_images_that_changed_sides_are_reported(begun: tuple[Run, Manifest, Folds]) -> None:
+def test_images_that_changed_the_split_are_reported(begun: tuple[Run, Manifest, Folds]) -> None:
     rows = [(*r[:4], "train" if r[3] == "p8" else r[4], r[5]) for r in records()]
     other = made(rows)
     with pytest.raises(DataError, match=r"the split of 2 images changed \(s16, s17\)"):
@@ -171,7 +171,7 @@ def test_a_run_without_results_is_made_again_from_other_data(
 @pytest.mark.parametrize(
     "name", ["members/a", "predictions/a", "tuned/a.json", "replaced/a-1", "ensembles/mean", "report/x"]
 )  # fmt: skip
-def test_a_run_of_which_something_came_keeps_its_data(
+def test_a_run_with_results_refuses_other_data(
     begun: tuple[Run, Manifest, Folds], name: str
 ) -> None:
     run, manifest, _ = begun
@@ -181,7 +181,7 @@ def test_a_run_of_which_something_came_keeps_its_data(
     assert run.manifest().digest == manifest.digest
 
 
-def test_given_folds_keep_the_caveat_of_the_run_that_was_made_of_them(tmp_path: Path) -> None:
+def test_given_folds_keep_the_split_kind_of_their_run(tmp_path: Path) -> None:
     manifest = made(records())
     folds = make_folds(manifest, 2)
     assert folds_as_made(tmp_path / "run", folds, "image").split_by == "group"
@@ -193,12 +193,12 @@ def test_given_folds_keep_the_caveat_of_the_run_that_was_made_of_them(tmp_path: 
     assert folds_as_made(tmp_path / "old", folds, "group").split_by == "group"
 
 
-def test_folds_that_split_a_patient_begin_no_run(tmp_path: Path) -> None:
+def test_folds_that_split_a_patient_are_refused(tmp_path: Path) -> None:
     manifest = made(records())
     train = manifest.part("train")
-    torn = Folds(train.sample_ids, np.arange(len(train)) % 2)
+    image_folds = Folds(train.sample_ids, np.arange(len(train)) % 2)
     with pytest.raises(DataError):
-        Run(tmp_path / "run").begin(manifest, torn, {})
+        Run(tmp_path / "run").begin(manifest, image_folds, {})
     assert not (tmp_path / "run").exists()
 
 
@@ -217,7 +217,7 @@ def test_a_changed_table_is_an_integrity_error_that_names_it(
 
 
 @pytest.mark.parametrize("name", ["manifest.csv", "folds.csv"])
-def test_a_damaged_table_is_reported_by_a_resumed_training_too(tmp_path: Path, name: str) -> None:
+def test_a_damaged_table_is_reported_by_a_resumed_training(tmp_path: Path, name: str) -> None:
     manifest = made(records())
     folds = make_folds(manifest, 2)
     run = Run(tmp_path / "run")
@@ -225,7 +225,7 @@ def test_a_damaged_table_is_reported_by_a_resumed_training_too(tmp_path: Path, n
     run.begin(manifest, folds, {})
     table = run.path / name
     lines = table.read_text().splitlines()
-    table.write_text("\n".join([*lines, lines[-1]]) + "\n")  # an id stands twice: it cannot be read
+    table.write_text("\n".join([*lines, lines[-1]]) + "\n")  # a duplicate id cannot be read
     for read in (
         lambda: run.begin(manifest, folds, {}),
         run.manifest if "man" in name else run.folds,
@@ -234,7 +234,7 @@ def test_a_damaged_table_is_reported_by_a_resumed_training_too(tmp_path: Path, n
             read()
 
 
-def test_members_are_known_by_their_folders_where_the_list_is_lost(tmp_path: Path) -> None:
+def test_members_are_read_from_their_folders_without_the_list(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     for name in ("b", "a"):
         (run.member_dir(name)).mkdir(parents=True)
@@ -244,7 +244,7 @@ def test_members_are_known_by_their_folders_where_the_list_is_lost(tmp_path: Pat
     assert run.requested_members() == ["b", "a"]
 
 
-def test_a_folder_without_a_record_is_no_run(tmp_path: Path) -> None:
+def test_a_folder_without_a_record_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with pytest.raises(DataError, match="is not a run folder"):
         Run(tmp_path / "run").record
@@ -256,7 +256,7 @@ def test_results_of_a_missing_run_create_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_a_layout_of_tomorrow_is_refused(begun: tuple[Run, Manifest, Folds]) -> None:
+def test_a_newer_layout_is_refused(begun: tuple[Run, Manifest, Folds]) -> None:
     path = begun[0].path / "run.json"
     write_checked(path, {**json.loads(path.read_text()), "schema_version": 2})
     with pytest.raises(DataError):
@@ -324,7 +324,7 @@ def test_a_second_thread_of_the_same_process_is_refused_too(tmp_path: Path) -> N
     assert len(caught) == 1
 
 
-def test_an_error_inside_gives_the_run_free(tmp_path: Path) -> None:
+def test_an_error_inside_releases_the_lock(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     with pytest.raises(ZeroDivisionError), run.locked():
         1 / 0
@@ -336,7 +336,7 @@ def test_an_error_inside_gives_the_run_free(tmp_path: Path) -> None:
 # -- predictions ---------------------------------------------------------------------------
 
 
-def test_predictions_are_what_was_stored_with_labels_groups_and_folds(tmp_path: Path) -> None:
+def test_predictions_have_the_stored_logits_labels_groups_and_folds(tmp_path: Path) -> None:
     run = toy_run(tmp_path / "run")
     manifest, folds = run.manifest(), run.folds()
     oof = run.predictions("oof")
@@ -360,21 +360,21 @@ def test_test_predictions_are_the_mean_of_the_fold_models_logits(trained: Any) -
     assert set(table.fold.tolist()) == {-1}
 
 
-def test_members_stand_in_the_order_in_which_they_were_asked_for(tmp_path: Path) -> None:
+def test_members_are_in_the_order_of_the_requests(tmp_path: Path) -> None:
     run = toy_run(tmp_path / "run", n_members=3)
     (run.path / "members.json").write_text('["member2", "member0", "gone"]')
     assert run.members() == ["member2", "member0", "member1"]
     assert run.predictions("oof").member_names == ("member2", "member0", "member1")
 
 
-def test_a_run_without_predictions_says_what_comes_first(
+def test_a_run_without_predictions_is_an_error_with_advice(
     begun: tuple[Run, Manifest, Folds],
 ) -> None:
-    with pytest.raises(DataError, match="Run ensemble-kit train-members first"):
+    with pytest.raises(DataError, match="train-members"):
         begun[0].predictions("oof")
 
 
-def test_an_unfinished_member_is_refused_unless_partial_is_asked_for(tmp_path: Path) -> None:
+def test_an_unfinished_member_is_refused_without_partial(tmp_path: Path) -> None:
     run = toy_run(tmp_path / "run", n_folds=4)
     index = run.path / "predictions" / "member1" / "index.json"
     about = json.loads(index.read_text())
@@ -386,7 +386,7 @@ def test_an_unfinished_member_is_refused_unless_partial_is_asked_for(tmp_path: P
 
 
 @pytest.mark.parametrize("key", ["manifest", "folds"])
-def test_predictions_of_another_manifest_or_other_folds_are_never_joined(
+def test_predictions_of_another_manifest_or_other_folds_are_refused(
     tmp_path: Path, key: str
 ) -> None:
     run = toy_run(tmp_path / "run")
@@ -394,7 +394,7 @@ def test_predictions_of_another_manifest_or_other_folds_are_never_joined(
     about = json.loads(index.read_text())
     about["made_of"][key] = "another"
     write_checked(index, about)
-    with pytest.raises(IntegrityError, match="of 'member1' were made from"):
+    with pytest.raises(IntegrityError, match="'member1'"):
         run.predictions("oof")
 
 
@@ -405,7 +405,7 @@ def test_a_split_by_image_is_the_first_caveat(tmp_path: Path) -> None:
     assert run.notes()[0].startswith("Split by image")
 
 
-def test_setting_a_member_aside_deletes_nothing(tmp_path: Path) -> None:
+def test_a_member_is_moved_to_replaced(tmp_path: Path) -> None:
     run = toy_run(tmp_path / "run", n_members=2)
     (run.fold_dir("member0", 0)).mkdir(parents=True)
     (run.fold_dir("member0", 0) / "fold.json").write_text("{}")
@@ -416,7 +416,7 @@ def test_setting_a_member_aside_deletes_nothing(tmp_path: Path) -> None:
     assert run.set_aside("member0") != first
 
 
-# -- what is absent, and what is old -------------------------------------------------------
+# -- missing, damaged and older records ----------------------------------------------------
 
 
 def test_members_without_predictions_are_named_beside_every_result(tmp_path: Path) -> None:
@@ -431,7 +431,7 @@ def test_members_without_predictions_are_named_beside_every_result(tmp_path: Pat
         assert "member1" not in notes
 
 
-def test_further_weights_without_predictions_are_named(trained: Any, tmp_path: Path) -> None:
+def test_extra_checkpoints_without_predictions_are_named(trained: Any, tmp_path: Path) -> None:
     run = trained.copied_to(tmp_path / "run").run
     folder = run.fold_dir("tiny_cnn@ema", 0)
     shutil.copytree(run.fold_dir("tiny_cnn", 0), folder)
@@ -469,7 +469,7 @@ def test_a_damaged_list_of_members_is_named(tmp_path: Path, text: str) -> None:
         run.members()
 
 
-def test_a_caveat_in_the_record_cannot_be_changed_unnoticed(tmp_path: Path) -> None:
+def test_a_changed_caveat_in_the_record_is_refused(tmp_path: Path) -> None:
     run = toy_run(tmp_path / "run", n_members=2)
     path = run.path / "run.json"
     path.write_text(path.read_text().replace('"toy"', '"boy"'))

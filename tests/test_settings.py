@@ -1,4 +1,4 @@
-"""Settings tables: frozen, no unknown key, no NaN, and errors that name the key in full."""
+"""Settings tables: frozen, without unknown keys and NaN, and errors with the full key."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def test_an_unknown_key_of_an_inner_table_is_named_in_full() -> None:
     assert printed.endswith("Did you mean 'celsius'?")
 
 
-def test_a_key_that_belongs_to_an_inner_table_is_sent_there() -> None:
+def test_a_key_of_an_inner_table_gets_its_full_name() -> None:
     assert refused(celsius=200).endswith("Did you mean 'oven.celsius'?")
 
 
-def test_a_far_off_key_is_answered_with_the_known_ones() -> None:
+def test_a_very_different_key_gets_the_known_keys() -> None:
     assert refused(zzz=1).endswith("Known: name, oven.")
 
 
@@ -58,11 +58,11 @@ def test_a_missing_setting_is_named() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_nan_and_infinity_are_no_settings(value: float) -> None:
+def test_nan_and_infinity_are_refused(value: float) -> None:
     assert "'oven.celsius'" in refused(oven={"celsius": value})
 
 
-def test_a_wrong_type_is_reported_in_the_words_of_toml() -> None:
+def test_a_wrong_type_is_reported_in_toml_terms() -> None:
     assert "a list" in refused(oven={"trays": "top"})
 
 
@@ -77,6 +77,6 @@ def test_equal_values_are_equal_settings() -> None:
     assert Kitchen(name="k") != Kitchen(name="k", oven={"celsius": 181})
 
 
-def test_an_error_put_under_a_table_keeps_its_words() -> None:
-    inner = SettingsError("'{key}' is bad", "{key} is good", "Mend it", key="b")
-    assert str(inner.under(["a", 0])) == "'a.0.b' is bad; a.0.b is good. Mend it."
+def test_an_error_under_a_table_gets_the_full_key() -> None:
+    inner = SettingsError("'{key}' is bad", "{key} is good", "Fix it", key="b")
+    assert str(inner.under(["a", 0])) == "'a.0.b' is bad; a.0.b is good. Fix it."

@@ -1,4 +1,4 @@
-"""Users' tables are read whatever program wrote them, or refused with what is wrong in them."""
+"""Tables of users: formats of different programs are read, invalid tables are refused."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ def written(folder: Path, text: str, encoding: str = "utf-8") -> Path:
         (' id , label\n a,"x, y\u00a0"\n\u200bb,\tz\n', "utf-8"),
     ],
 )
-def test_a_table_is_the_same_whatever_program_wrote_it(
-    tmp_path: Path, text: str, encoding: str
-) -> None:
+def test_tables_of_all_programs_are_read(tmp_path: Path, text: str, encoding: str) -> None:
     assert read_table(written(tmp_path, text, encoding)).frame.to_dict("list") == ROWS
 
 
@@ -53,7 +51,7 @@ def test_a_table_is_the_same_whatever_program_wrote_it(
         (b"", "empty"),
     ],
 )
-def test_a_table_that_cannot_be_read_says_what_is_wrong(
+def test_an_unreadable_table_is_refused_with_the_reason(
     tmp_path: Path, content: bytes, named: str
 ) -> None:
     path = tmp_path / "table.csv"
@@ -64,7 +62,7 @@ def test_a_table_that_cannot_be_read_says_what_is_wrong(
     assert "table.csv" in str(caught.value)
 
 
-def test_white_space_that_kept_values_apart_is_said(tmp_path: Path) -> None:
+def test_removed_white_space_is_a_note(tmp_path: Path) -> None:
     table = read_table(written(tmp_path, "id,group\na,P1\nb,P1 \nc,P2\u200b\n"))
     assert table.frame["group"].tolist() == ["P1", "P1", "P2"]
     assert len(table.notes) == 1
@@ -78,7 +76,7 @@ def test_cells_that_look_like_numbers_or_nothing_stay_text(tmp_path: Path) -> No
     assert frame["label"].tolist() == ["NA", "nan", "x"]
 
 
-def test_a_decimal_comma_is_read_where_no_comma_separates_cells(tmp_path: Path) -> None:
+def test_a_decimal_comma_is_read_if_commas_do_not_separate_cells(tmp_path: Path) -> None:
     table = read_table(written(tmp_path, "id;x;y\na;0,25;.5\nb;1;2,5e-1\n"))
     assert numbers(table, ["x", "y"]).tolist() == [[0.25, 0.5], [1.0, 0.25]]
     quoted = read_table(written(tmp_path, 'id,x\na,1\n\nb,"0,25"\n'))
@@ -86,7 +84,7 @@ def test_a_decimal_comma_is_read_where_no_comma_separates_cells(tmp_path: Path) 
         numbers(quoted, ["x"])
 
 
-def test_a_list_names_what_holds_a_comma_in_quotes() -> None:
+def test_names_with_commas_are_quoted() -> None:
     names = ("benign", "in situ, DCIS", 'so-called "5"')
     assert names_of(as_list(names)) == names
     assert names_of(" a , b,,c ") == ("a", "b", "c")

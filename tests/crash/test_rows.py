@@ -60,8 +60,8 @@ ROWS: dict[int, tuple[str, ...]] = {
     44: (),  # a tied vote
     45: (),  # a stacker evaluated on its training rows
     46: (  # tuning that uses the test part
-        "tune/test_tune_members.py::test_a_study_is_handed_no_test_image",
-        "tune/test_tune_members.py::test_other_test_images_labels_and_predictions_change_no_trial",
+        "tune/test_tune_members.py::test_tuning_does_not_read_test_images",
+        "tune/test_tune_members.py::test_test_images_labels_and_predictions_do_not_change_trials",
     ),
     47: (),  # a killed tuner
     49: (),  # several tuners at once

@@ -1,4 +1,4 @@
-"""Augmentation against slow, obvious second ways of doing the same."""
+"""Augmentation, compared with slow and simple implementations."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_no_augmentation_is_exactly_the_normalisation() -> None:
     torch.testing.assert_close(out, wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_the_tiles_are_left_as_they_were() -> None:
+def test_augmentation_does_not_change_its_input() -> None:
     batch = tiles()
     before = batch.clone()
     for augmentation in [None, *PRESETS.values()]:
@@ -58,8 +58,8 @@ def test_the_tiles_are_left_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_augmenting_asks_the_device_nothing(name: str) -> None:
-    # The meta device has no answers: what would fetch a value from it raises.
+def test_augmentation_does_not_read_values_from_the_device(name: str) -> None:
+    # Reading a value from the meta device raises an error.
     batch = tiles(20).to("meta")
     for color, n in (("rgb", 3), ("hed", 3), ("grayscale", 1)):
         out = run(batch, PRESETS[name], color=color, mean=[0.4] * n, std=[0.3] * n)
@@ -68,7 +68,7 @@ def test_augmenting_asks_the_device_nothing(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("shape", [(16, 16, 3), (16, 24, 6)], ids=str)
-def test_in_however_many_blocks_a_batch_is_worked_on_its_samples_draw_alike(
+def test_the_block_size_does_not_change_the_results(
     name: str, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = np.random.default_rng(0)
@@ -81,7 +81,7 @@ def test_in_however_many_blocks_a_batch_is_worked_on_its_samples_draw_alike(
         torch.testing.assert_close(other, found[0], atol=1e-4, rtol=1e-4)
 
 
-def test_where_memory_runs_out_fewer_samples_are_worked_on_at_once(
+def test_blocks_get_smaller_if_memory_runs_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     batch, sizes, real = tiles(13), [], augment_module._write
@@ -102,7 +102,7 @@ def test_where_memory_runs_out_fewer_samples_are_worked_on_at_once(
 
 
 class Launches(TorchDispatchMode):
-    """Counts operations on the meta device: what a card would be asked to do."""
+    """Counts operations on the meta device, which would be launches on a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class Launches(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_gpu_gets_no_more_launches_for_a_large_batch_than_for_a_small_one(name: str) -> None:
+def test_the_number_of_launches_does_not_depend_on_the_batch_size(name: str) -> None:
     counts = []
     for n in (256, 1024):  # enough that every operation of a policy is drawn
         with Launches() as launches:
@@ -138,7 +138,7 @@ def test_flips_and_quarter_turns_are_exact_and_reach_all_eight_views() -> None:
 
 
 @pytest.mark.parametrize("shift", [0.0, 1e-9], ids=["on the bytes", "by resampling"])
-def test_quarter_turns_alone_turn_and_never_mirror(shift: float) -> None:
+def test_quarter_turns_without_flips_do_not_mirror(shift: float) -> None:
     one = tiles(1)
     turns = [np.rot90(one[0].numpy(), k).tobytes() for k in range(4)]
     out = run(one.expand(400, -1, -1, -1), Augmentation(quarter_turns=True, shift=shift))
@@ -159,7 +159,7 @@ def test_wide_images_are_flipped_but_not_turned() -> None:
     assert len({o.numpy().tobytes() for o in out}) == 2
 
 
-def test_views_by_resampling_are_those_on_the_bytes() -> None:
+def test_flips_by_resampling_equal_exact_flips() -> None:
     images, flips = torch.rand(8, 3, 12, 12), torch.arange(8)
     maps = torch.cat([flip_maps(flips), torch.zeros(8, 2, 1)], dim=2)
     torch.testing.assert_close(
@@ -167,7 +167,7 @@ def test_views_by_resampling_are_those_on_the_bytes() -> None:
     )
 
 
-def test_each_sample_draws_its_own() -> None:
+def test_each_sample_has_its_own_random_changes() -> None:
     out = run(tiles(1).expand(8, -1, -1, -1), Augmentation(rotation=30, brightness=0.3))
     assert len({o.numpy().tobytes() for o in out}) == 8
 
@@ -177,7 +177,7 @@ def test_the_same_seed_gives_the_same_bits() -> None:
         assert torch.equal(run(tiles(), augmentation, 3), run(tiles(), augmentation, 3))
 
 
-def test_the_identity_map_resamples_to_the_same_image_even_when_not_square() -> None:
+def test_resampling_with_the_identity_gives_the_same_image() -> None:
     images = torch.rand(2, 3, 10, 20)
     maps = torch.eye(2, 3).expand(2, 2, 3)
     torch.testing.assert_close(resampled(images, maps, "reflect"), images, atol=1e-5, rtol=0)
@@ -191,14 +191,14 @@ def test_a_quarter_turn_by_resampling_is_rot90() -> None:
     )
 
 
-def test_a_circle_stays_round_when_a_wide_image_turns() -> None:
+def test_a_circle_stays_round_in_a_rotated_wide_image() -> None:
     y, x = torch.meshgrid(torch.arange(40) - 19.5, torch.arange(80) - 39.5, indexing="ij")
     disc = ((x**2 + y**2) < 144).float()[None, None].expand(1, 3, 40, 80).contiguous()
     turn = torch.tensor([[[0.7071, -0.7071, 0.0], [0.7071, 0.7071, 0.0]]])
     assert (resampled(disc, turn, "border") - disc).abs().mean() < 0.01
 
 
-def test_shift_moves_by_its_share_of_the_height() -> None:
+def test_a_shift_is_a_share_of_the_height() -> None:
     image = torch.zeros(1, 3, 10, 10)
     image[0, :, 5, 5] = 1
     moved = resampled(image, torch.tensor([[[1.0, 0.0, 0.4], [0.0, 1.0, 0.0]]]), "white")
@@ -208,7 +208,7 @@ def test_shift_moves_by_its_share_of_the_height() -> None:
 
 
 @pytest.mark.parametrize("width", [32, 64])
-def test_a_shift_is_a_share_of_the_height_on_both_axes_of_a_wide_image_too(width: int) -> None:
+def test_a_shift_of_a_wide_image_is_a_share_of_the_height_on_both_axes(width: int) -> None:
     image = torch.zeros(1, 1, 32, width)
     image[0, 0, 16, width // 2] = 1
     for axis in (0, 1):
@@ -225,7 +225,7 @@ def test_white_fill_is_white() -> None:
     assert out.min() == 0
 
 
-def test_colour_maps_equal_the_steps_one_after_the_other() -> None:
+def test_one_colour_matrix_equals_separate_steps() -> None:
     pictures = torch.rand(5, 3, 16, 16) * 255
     settings = Augmentation(brightness=0.3, contrast=0.3, saturation=0.4, hue=0.1)
     drawn = draw_colors(5, settings, torch.Generator().manual_seed(0))
@@ -252,13 +252,13 @@ def test_grey_stays_grey_under_hue_and_saturation() -> None:
     torch.testing.assert_close(out, torch.full((3, 3, 8, 8), 128 / 255), atol=1e-5, rtol=0)
 
 
-def test_nothing_leaves_the_range_of_an_image() -> None:
+def test_augmented_values_stay_in_the_range_of_an_image() -> None:
     for name, augmentation in PRESETS.items():
         out = run(tiles(16), augmentation)
         assert 0 <= out.min() < out.max() <= 1 + 1e-6, name
 
 
-def test_six_channels_are_two_pictures_in_one_view_with_colours_of_their_own() -> None:
+def test_two_pictures_of_a_sample_share_geometry_but_not_colours() -> None:
     one = tiles(1)
     pair = torch.cat([one, one], dim=3)
     flipped = run(pair, Augmentation(rotation=45, flip_horizontal=True))
@@ -267,7 +267,7 @@ def test_six_channels_are_two_pictures_in_one_view_with_colours_of_their_own() -
     assert not torch.allclose(colored[:, :3], colored[:, 3:])
 
 
-def test_a_size_is_resized_with_antialiasing() -> None:
+def test_resizing_in_a_batch_is_antialiased() -> None:
     stripes = torch.zeros((1, 64, 64, 3), dtype=torch.uint8)
     stripes[:, :, ::2] = 255
     assert run(stripes, None, size=16)[:, :, :, 2:-2].std() < 0.02
@@ -279,7 +279,7 @@ def test_a_mean_of_another_length_is_refused() -> None:
         run(tiles(), None, mean=[0.5, 0.5])
 
 
-def test_an_unknown_key_or_name_says_what_was_meant() -> None:
+def test_an_unknown_key_or_name_gets_the_nearest_name() -> None:
     with pytest.raises(DataError, match="Did you mean 'rotation'"):
         Augmentation(rotatoin=3)
     with pytest.raises(UsageError, match="Did you mean 'light'"):
@@ -293,7 +293,7 @@ def test_an_unknown_key_or_name_says_what_was_meant() -> None:
 # -- stains and policies -------------------------------------------------------------------
 
 
-def test_stain_jitter_scales_each_stain_as_beer_and_lambert_say() -> None:
+def test_stain_jitter_scales_each_stain_in_optical_density() -> None:
     vectors = np.array(STAIN_VECTORS)
     amounts = np.random.default_rng(0).uniform(0, 0.5, (3, 64))
     light = 256 * 10 ** -(vectors.T @ amounts) - 1
@@ -307,7 +307,7 @@ def test_stain_jitter_scales_each_stain_as_beer_and_lambert_say() -> None:
         assert abs(haze) <= 0.03
 
 
-def test_no_spread_leaves_stains_alone() -> None:
+def test_stain_jitter_without_spread_changes_nothing() -> None:
     images = tiles().permute(0, 3, 1, 2).float()
     drawn = draw_stains(len(images), 0.0, torch.Generator().manual_seed(0))
     out = restained(images, *drawn)
@@ -327,7 +327,7 @@ def pil(image: torch.Tensor) -> Image.Image:
         ("sharpness", -0.7, 1.5),
     ],
 )
-def test_policy_colour_operations_are_those_of_pillow(
+def test_colour_operations_equal_those_of_pillow(
     name: str, amount: float, tolerance: float
 ) -> None:
     smooth = np.random.default_rng(0).integers(60, 150, (6, 6, 3), dtype=np.uint8)
@@ -345,7 +345,7 @@ def test_policy_colour_operations_are_those_of_pillow(
         slice(None),
         slice(1, -1),
         slice(1, -1),
-    )  # Pillow leaves the outermost pixels as they are.
+    )  # Pillow does not change the outermost pixels.
     assert np.abs(ours.numpy()[inner] - theirs[inner]).max() <= tolerance
 
 
@@ -365,7 +365,7 @@ def test_posterize_solarize_and_autocontrast_by_hand() -> None:
 
 
 @pytest.mark.parametrize("kind", ["dark", "flat", "on black", "two levels", "small"])
-def test_equalize_is_pillows(kind: str) -> None:
+def test_equalize_equals_that_of_pillow(kind: str) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 90, (40, 48, 3), dtype=np.uint8)
     if kind == "flat":
@@ -381,7 +381,7 @@ def test_equalize_is_pillows(kind: str) -> None:
     np.testing.assert_array_equal(ours, np.asarray(ImageOps.equalize(Image.fromarray(image))))
 
 
-def test_a_policy_changes_samples_in_different_ways_and_keeps_some() -> None:
+def test_a_policy_changes_samples_in_different_ways() -> None:
     images = tiles(1).expand(64, -1, -1, -1).permute(0, 3, 1, 2).float()
     for policy in ("trivial", "rand"):
         rounds = draw_policy(64, policy, torch.Generator().manual_seed(0))

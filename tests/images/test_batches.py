@@ -1,4 +1,4 @@
-"""Epochs are determined by seed and number alone; samplers keep their promises."""
+"""Batches: epochs depend on the seed and their number only; sampling against class imbalance."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_epochs_and_seeds_differ() -> None:
     assert not same(base, list(make(augmentation=PRESETS["light"], seed=1).epoch(0)))
 
 
-def test_no_global_random_state_is_touched() -> None:
+def test_batches_do_not_use_the_global_generators() -> None:
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
@@ -76,7 +76,7 @@ def test_length_is_the_number_of_batches(sampling: str) -> None:
     ("batch_size", "sizes"),
     [(5, [5, 5, 5, 5, 4, 4, 4, 4]), (16, [12, 12, 12]), (35, [18, 18]), (36, [36]), (64, [36])],
 )
-def test_an_epoch_is_shared_out_evenly(batch_size: int, sizes: list[int]) -> None:
+def test_an_epoch_is_divided_evenly_into_batches(batch_size: int, sizes: list[int]) -> None:
     batches = make(batch_size=batch_size)
     steps = batches.steps(3)
     assert [len(step) for step in steps] == sizes
@@ -89,9 +89,7 @@ def test_an_epoch_is_shared_out_evenly(batch_size: int, sizes: list[int]) -> Non
 @pytest.mark.parametrize(
     ("n", "batch_size", "sizes"), [(5, 2, [2, 2]), (4, 2, [2, 2]), (1, 2, [1]), (3, 1, [1, 1, 1])]
 )
-def test_one_image_alone_is_left_out_only_beside_larger_batches(
-    n: int, batch_size: int, sizes: list[int]
-) -> None:
+def test_a_last_batch_of_one_image_is_left_out(n: int, batch_size: int, sizes: list[int]) -> None:
     tiles = Tiles(np.zeros((n, 8, 8, 3), np.uint8), np.arange(n).astype(str), "", 8)
     batches = Batches(
         tiles, range(n), [0] * n, batch_size=batch_size, device="cpu", mean=[0] * 3, std=[1] * 3,
@@ -114,28 +112,28 @@ def test_without_sampling_every_image_is_seen_once() -> None:
     assert sorted(order("none")) == list(range(len(LABELS)))
 
 
-def test_oversampling_lifts_all_classes_to_the_largest_and_repeats_evenly() -> None:
+def test_oversampling_repeats_classes_up_to_the_largest() -> None:
     visits = np.bincount(order("oversample"), minlength=len(LABELS))
     assert np.bincount(LABELS, visits).tolist() == [23, 23, 23]
     for c in range(3):
         assert np.ptp(visits[np.equal(LABELS, c)]) <= 1
 
 
-def test_undersampling_lowers_all_classes_to_the_smallest_without_repeats() -> None:
+def test_undersampling_reduces_classes_to_the_smallest() -> None:
     drawn = order("undersample")
     assert np.bincount(LABELS[drawn]).tolist() == [4, 4, 4]
     assert len(set(drawn.tolist())) == 12
     assert set(drawn.tolist()) != set(order("undersample", seed=1).tolist())
 
 
-def test_every_stretch_of_a_balanced_epoch_is_balanced() -> None:
+def test_every_part_of_a_balanced_epoch_is_balanced() -> None:
     drawn = LABELS[order("balanced")]
     assert len(drawn) == len(LABELS) == epoch_length(LABELS, "balanced")
     for start in range(0, len(drawn) - 6, 3):
         assert np.bincount(drawn[start : start + 6], minlength=3).tolist() == [2, 2, 2]
 
 
-def test_an_unknown_sampling_says_what_was_meant() -> None:
+def test_an_unknown_sampling_gets_the_nearest_name() -> None:
     with pytest.raises(UsageError, match="Did you mean 'balanced'"):
         make(sampling="balance")
 
@@ -156,13 +154,13 @@ def test_streaming_gives_the_same_tiles_as_gathering() -> None:
         np.testing.assert_array_equal(batch.numpy(), pixels[rows])
 
 
-def test_an_error_while_streaming_reaches_the_loop() -> None:
+def test_an_error_in_the_streaming_thread_is_raised() -> None:
     tiles = Tiles(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4).astype(str), "d", 8)
     with pytest.raises(IndexError):
         list(stream(tiles, [np.array([9])], torch.device("cpu")))
 
 
-def test_a_stream_that_is_left_early_leaves_no_thread() -> None:
+def test_a_stream_that_is_closed_early_ends_its_thread() -> None:
     import threading
 
     before = threading.active_count()

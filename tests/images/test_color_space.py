@@ -1,4 +1,4 @@
-"""What a network sees in other colour spaces, done a second time by hand."""
+"""Colour spaces, compared with a second implementation and published values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(3)
 
 
-def test_hed_solves_beer_s_law_at_every_pixel() -> None:
+def test_hed_solves_beer_s_law() -> None:
     got = converted(TILES, "hed").permute(0, 2, 3, 1)
     for i, row, column in ((0, 0, 0), (2, 3, 7), (4, 7, 1)):
         density = [-math.log10((int(v) + 1) / 256) for v in TILES[i, row, column]]
@@ -43,7 +43,7 @@ def test_hed_solves_beer_s_law_at_every_pixel() -> None:
 
 
 @pytest.mark.parametrize("stain", [0, 1, 2])
-def test_a_pure_stain_is_in_its_own_channel_alone(stain: int) -> None:
+def test_a_pure_stain_is_in_one_channel_only(stain: int) -> None:
     amounts = torch.zeros(3)
     amounts[stain] = 0.6
     density = amounts @ torch.tensor(RUIFROK_JOHNSTON)
@@ -67,7 +67,7 @@ KNOWN_LAB = {
 
 
 @pytest.mark.parametrize(("rgb", "lab"), KNOWN_LAB.items(), ids=str)
-def test_lab_is_the_published_one(
+def test_lab_values_are_the_published_ones(
     rgb: tuple[int, int, int], lab: tuple[float, float, float]
 ) -> None:
     got = in_color(torch.tensor(rgb).float().view(1, 3, 1, 1), "lab").flatten()
@@ -82,9 +82,7 @@ def test_grayscale_is_pillow_s_luma() -> None:
 
 @pytest.mark.parametrize("color", COLORS)
 @pytest.mark.parametrize("preset", ["none", *sorted(PRESETS)])
-def test_every_colour_space_shows_the_picture_that_was_augmented_in_rgb(
-    color: str, preset: str
-) -> None:
+def test_images_are_augmented_in_rgb_and_then_converted(color: str, preset: str) -> None:
     unit = {"mean": [0.0] * 3, "std": [1 / 255] * 3}
     rgb = augment_batch(TILES, PRESETS[preset], generator=generator(), **unit)
     n = color_channels(color, 3)
@@ -98,7 +96,7 @@ def test_every_colour_space_shows_the_picture_that_was_augmented_in_rgb(
 
 
 @pytest.mark.parametrize("color", COLORS)
-def test_each_picture_of_a_pair_is_converted_on_its_own(color: str) -> None:
+def test_each_picture_of_a_pair_is_converted_separately(color: str) -> None:
     pair = torch.cat([TILES, TILES.flip(0)], dim=3)
     first, second = converted(TILES, color), converted(TILES.flip(0), color)
     torch.testing.assert_close(converted(pair, color), torch.cat([first, second], dim=1))
@@ -106,7 +104,7 @@ def test_each_picture_of_a_pair_is_converted_on_its_own(color: str) -> None:
 
 
 @pytest.mark.parametrize("color", ["hed", "lab"])
-def test_fixed_values_bring_tissue_near_mean_zero_and_spread_one(color: str) -> None:
+def test_fixed_statistics_normalise_tissue(color: str) -> None:
     from ensemble_kit.manifest.phantom.patients import draw_patients
     from ensemble_kit.manifest.phantom.write import draw_pair
     from ensemble_kit.seeding import generator as numpy_generator
@@ -120,7 +118,7 @@ def test_fixed_values_bring_tissue_near_mean_zero_and_spread_one(color: str) -> 
     assert 0.2 < seen.std(dim=(0, 2, 3)).min() < seen.std(dim=(0, 2, 3)).max() < 3
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_unknown_colour_spaces_and_wrong_channels_are_refused() -> None:
     with pytest.raises(UsageError, match="Did you mean 'hed'"):
         in_color(torch.zeros(1, 3, 2, 2), "hde")
     with pytest.raises(UsageError, match="for 1 channels"):

@@ -1,4 +1,4 @@
-"""Odd images have a rule or are refused by name."""
+"""Decoding of unusual images: by explicit rules, or refused by name."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_row_14_an_empty_file_is_named(tmp_path: Path) -> None:
         read_image(tmp_path, "zero.png")
 
 
-def test_row_14_html_saved_as_jpg_is_called_by_its_name(tmp_path: Path) -> None:
+def test_row_14_html_saved_as_jpg_is_reported_as_text(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<!DOCTYPE html><html>404</html>")
     with pytest.raises(DataError, match=r"'page.jpg': it is a text \(HTML"):
         read_image(tmp_path, "page.jpg")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "bmp", "webp"])
-def test_row_15_half_a_file_is_found_by_full_decoding(tmp_path: Path, suffix: str) -> None:
+def test_row_15_half_a_file_is_refused(tmp_path: Path, suffix: str) -> None:
     Image.fromarray(noise()).save(tmp_path / f"whole.{suffix}")
     content = (tmp_path / f"whole.{suffix}").read_bytes()
     (tmp_path / f"half.{suffix}").write_bytes(content[: len(content) // 2])
@@ -140,13 +140,13 @@ def write_deep(folder: Path, kind: str, top: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["rgb.png", "la.png", "rgba.png", "grey.png", "rgb.tif", "rgba.tif",
                                   "grey.tif", "rgb.ppm"])  # fmt: skip
-def test_row_17_16_bits_that_are_used_keep_their_picture(tmp_path: Path, kind: str) -> None:
+def test_row_17_16_bit_images_are_converted_to_8_bits(tmp_path: Path, kind: str) -> None:
     values = write_deep(tmp_path, kind, 65536)
     shown = np.broadcast_to(values / 257, (16, 24, 3))
     np.testing.assert_allclose(read_image(tmp_path, kind), shown, atol=1)
 
 
-def test_row_17_16_bit_grey_whose_zero_is_white_is_turned_around(tmp_path: Path) -> None:
+def test_row_17_16_bit_grey_with_white_as_0_is_inverted(tmp_path: Path) -> None:
     values = write_deep(tmp_path, "inverted.tif", 65536)
     shown = np.rint((65535 - values) / 257)
     np.testing.assert_array_equal(read_image(tmp_path, "inverted.tif")[:, :, :1], shown)
@@ -164,7 +164,7 @@ def test_row_18_a_transparency_of_12_bits_or_a_transparent_colour_in_16_is_refus
     assert read_image(tmp_path, "clear.png").min() == 255
 
 
-def test_a_portable_pixmap_that_states_its_maximum_is_scaled_by_it(tmp_path: Path) -> None:
+def test_a_portable_pixmap_is_scaled_by_its_maximum(tmp_path: Path) -> None:
     values = deep(3, 4096)
     (tmp_path / "a.ppm").write_bytes(b"P6 24 16 4095\n" + values.astype(">u2").tobytes())
     np.testing.assert_allclose(read_image(tmp_path, "a.ppm"), values * 255 / 4095, atol=1)
@@ -202,7 +202,7 @@ def test_row_19_every_mode_has_its_golden_pixels(tmp_path: Path) -> None:
         assert tuple(out[4, 4].tolist()) == colour, name
 
 
-def test_row_19_transparent_palette_colours_lie_on_white(tmp_path: Path) -> None:
+def test_row_19_transparent_palette_colours_become_white(tmp_path: Path) -> None:
     image = Image.new("P", (8, 8), 0)
     image.putpalette([0, 0, 0] * 256)
     image.save(tmp_path / "p.png", transparency=0)
@@ -231,14 +231,14 @@ def test_row_21_several_pictures_in_a_file_are_refused(tmp_path: Path, name: str
 
 
 @pytest.mark.filterwarnings("ignore:Image size")
-def test_row_22_a_whole_image_of_too_many_pixels_is_refused_by_its_size(tmp_path: Path) -> None:
+def test_row_22_an_image_with_too_many_pixels_is_refused(tmp_path: Path) -> None:
     Image.new("1", (10_000, 10_000)).save(tmp_path / "bomb.png")  # 100 megapixels in 12 kB
     with pytest.raises(DataError) as caught:
         read_image(tmp_path, "bomb.png")
     assert "'bomb.png' is 10000 x 10000" in caught.value.problem
 
 
-def test_row_22_a_header_that_claims_gigapixels_is_refused_for_its_claim(tmp_path: Path) -> None:
+def test_row_22_a_header_with_gigapixels_is_refused(tmp_path: Path) -> None:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0))
     (tmp_path / "bomb.png").write_bytes(
         b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
@@ -265,7 +265,7 @@ def test_a_png_with_a_colour_profile_or_text_of_megabytes_is_read(
     }[kind]
     Image.fromarray(noise()).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
-    at = 33 if where == "before" else len(content) - 12  # behind IHDR, or before IEND
+    at = 33 if where == "before" else len(content) - 12  # after IHDR, or before IEND
     (tmp_path / "a.png").write_bytes(content[:at] + chunk(kind, body) + content[at:])
     np.testing.assert_array_equal(read_image(tmp_path, "a.png"), noise())
 
@@ -300,7 +300,7 @@ def test_row_20_broken_exif_leaves_the_picture_as_it_is(tmp_path: Path, exif: by
     assert read_image(tmp_path, "a.jpg").shape == (32, 64, 3)
 
 
-def test_a_large_image_is_copied_whole(tmp_path: Path) -> None:
+def test_a_large_image_is_copied_completely(tmp_path: Path) -> None:
     pixels = noise(
         shape=(1001, 4207, 3)
     )  # above what is copied at once, and no multiple of a strip
@@ -308,7 +308,7 @@ def test_a_large_image_is_copied_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path, "a.bmp"), pixels)
 
 
-def test_memory_that_ends_is_said_with_the_path_and_not_blamed_on_the_file(
+def test_a_lack_of_memory_is_a_memory_error_with_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(noise()).save(tmp_path / "a.png")
@@ -318,14 +318,14 @@ def test_memory_that_ends_is_said_with_the_path_and_not_blamed_on_the_file(
             read_image(tmp_path, "a.png")
 
 
-def test_row_23_a_format_off_the_list_is_not_opened(tmp_path: Path) -> None:
+def test_row_23_an_unsupported_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
     with pytest.raises(DataError, match=r"'a\.png'"):
         read_image(tmp_path, "a.png")
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 5000, 3), (10, 5000, 3), (7, 7, 3)])
-def test_row_24_slivers_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_row_24_small_and_narrow_images_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     Image.fromarray(noise(shape=shape)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match=rf"'a.png' is {shape[1]} x {shape[0]}"):
         read_image(tmp_path, "a.png")
@@ -338,7 +338,7 @@ def test_row_25_a_pipe_is_never_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["../secret.png", "/etc/passwd", "a/../../secret.png"])
-def test_row_51_no_path_leaves_the_data_folder(tmp_path: Path, path: str) -> None:
+def test_row_51_paths_outside_the_data_folder_are_refused(tmp_path: Path, path: str) -> None:
     Image.fromarray(noise()).save(tmp_path / "secret.png")
     home = tmp_path / "data"
     home.mkdir()
@@ -355,7 +355,7 @@ def test_a_link_into_a_cache_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_flipped_bytes_give_pixels_or_a_data_error_never_another(tmp_path: Path) -> None:
+def test_changed_bytes_give_pixels_or_a_data_error(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for suffix in ("png", "jpg", "tif", "gif", "webp", "bmp", "ppm"):
         Image.fromarray(noise()).save(tmp_path / f"a.{suffix}")
@@ -365,6 +365,6 @@ def test_flipped_bytes_give_pixels_or_a_data_error_never_another(tmp_path: Path)
             for at in rng.integers(0, min(len(broken), 400), 3):
                 broken[at] ^= int(rng.integers(1, 256))
             (tmp_path / "b").write_bytes(broken)
-            # Whatever else is raised ends the test.
+            # Any other error fails the test.
             with contextlib.suppress(DataError):
                 assert read_image(tmp_path, "b").shape[2] == 3

@@ -1,4 +1,4 @@
-"""Jobs of one tiny network, for tests of who starts them."""
+"""Jobs of one tiny network, for tests of engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job that ran elsewhere left behind is told here: its epochs, or why it failed."""
+"""Reports about jobs that ran on another machine: their epochs, or the reason of a failure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.jobs.status import run_status
 
 
-def test_the_epochs_of_a_job_that_ran_elsewhere_are_reported_as_they_were(make_job: Any) -> None:
+def test_the_epochs_of_a_remote_job_are_reported(make_job: Any) -> None:
     job = make_job(epochs=2)
     job.run.begin(job.manifest, job.folds, {})
     here: list[Event] = []
@@ -28,24 +28,24 @@ def test_the_epochs_of_a_job_that_ran_elsewhere_are_reported_as_they_were(make_j
 
 
 @pytest.mark.parametrize(
-    ("code", "words", "noted"),
+    ("code", "words", "recorded"),
     [
         (-9, "", f"{KILLED}, 2 times"),
         (4, "error: no GPU", "no GPU"),
         (RunLockedError.exit_code, "error: held by another", None),
     ],
 )  # fmt: skip
-def test_a_job_that_could_not_note_why_it_failed_is_noted(
-    make_job: Any, code: int, words: str, noted: str | None
+def test_the_failure_of_a_killed_job_is_recorded(
+    make_job: Any, code: int, words: str, recorded: str | None
 ) -> None:
     job = make_job()
     failed = settle(job, code, words, lambda _: None, n_killed=2)
     assert failed is not None
     path = job.folder / "failed.json"
-    assert (json.loads(path.read_text())["reason"] if path.exists() else None) == noted
+    assert (json.loads(path.read_text())["reason"] if path.exists() else None) == recorded
 
 
-def test_the_note_of_the_job_itself_stays(make_job: Any) -> None:
+def test_the_reason_that_the_job_recorded_stays(make_job: Any) -> None:
     job = make_job()
     job.folder.mkdir(parents=True)
     (job.folder / "failed.json").write_text('{"reason": "its own words"}')

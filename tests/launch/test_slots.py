@@ -1,4 +1,4 @@
-"""Slots follow cores and memory; what a job takes is measured, not guessed."""
+"""The number of slots follows cores and memory; the memory of a job is measured."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ GIB = 2**30
     ("cores", "free", "jobs", "want"),
     [(2, 24, 10, 2), (8, 10, 20, 3), (8, 1, 20, 1), (8, 100, 3, 3), (1, 100, 9, 1)],
 )
-def test_unmeasured_jobs_begin_as_memory_surely_carries(
+def test_the_first_number_of_slots_follows_cores_and_memory(
     cores: int, free: int, jobs: int, want: int
 ) -> None:
     assert first_slots(Machine(cores, free * GIB), jobs) == want
 
 
-def test_a_large_network_begins_with_fewer() -> None:
+def test_a_large_network_has_fewer_first_slots() -> None:
     machine = Machine(cores=16, host_free=64 * GIB)
     small, large = (first_slots(machine, 50, macs * 32) for macs in (0.4e9, 4.5e9))
     assert (small, large) == (16, 4)
 
 
 @pytest.mark.parametrize("gib", [0.5, 1, 2.5, 7, 40])
-def test_side_by_side_jobs_of_a_measured_need_fit_into_the_memory(gib: float) -> None:
+def test_jobs_with_a_measured_peak_fit_into_the_memory(gib: float) -> None:
     machine = Machine(cores=64, host_free=32 * GIB)
     slots = slots_by_memory(Peak(host=int(gib * GIB)), machine, n_jobs=100)
     assert slots == 1 or slots * gib * GIB * MARGIN <= machine.host_free
     assert slots == 64 or (slots + 1) * gib * GIB * MARGIN > machine.host_free
 
 
-def test_gpus_get_as_many_jobs_as_fit_and_at_most_a_few() -> None:
+def test_gpus_get_as_many_jobs_as_fit_up_to_a_limit() -> None:
     machine = Machine(cores=64, host_free=500 * GIB, n_gpus=2)
     tight = Peak(host=GIB, gpu=10 * GIB, gpu_total=24 * GIB)
     assert slots_by_memory(tight, machine, n_jobs=55) == 4
@@ -70,21 +70,21 @@ def test_gpus_get_as_many_jobs_as_fit_and_at_most_a_few() -> None:
     assert most_slots(machine, 1) == 1
 
 
-def test_a_larger_job_counts_and_the_room_is_that_seen_before_others_took_theirs() -> None:
+def test_the_larger_peak_counts_with_the_first_total_of_the_gpu() -> None:
     first = Peak(host=2, gpu=10, gpu_total=100)
     later = Peak(host=3, gpu=20, gpu_total=40)
     assert first.larger(later) == Peak(host=3, gpu=20, gpu_total=100)
     assert first.larger(Peak(host=1)) == first
 
 
-def test_workers_are_shared_out_over_the_gpus() -> None:
+def test_workers_are_distributed_over_the_gpus() -> None:
     assert least_used([], []) == ""
     assert [least_used(["4", "6"], t) for t in ([], ["4"], ["4", "6"], ["4", "6", "4"])] == [
         "4", "6", "4", "6",
     ]  # fmt: skip
 
 
-def test_the_peak_is_what_a_process_itself_took() -> None:
+def test_the_peak_is_the_memory_of_the_process() -> None:
     code = (
         "from ensemble_kit.launch.memory import host_peak\n"
         "before = host_peak(); held = bytearray(200 * 2**20); del held\n"
@@ -94,7 +94,7 @@ def test_the_peak_is_what_a_process_itself_took() -> None:
     assert 199 <= int(done.stdout) / 2**20 <= 210
 
 
-def test_a_container_s_limit_counts_where_it_is_below_the_machine_s(
+def test_the_memory_limit_of_a_container_is_used(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host, "CGROUP", tmp_path)
@@ -112,14 +112,14 @@ def test_the_total_of_a_gpu_includes_the_memory_of_this_process(
 ) -> None:
     requested: list[int | None] = []
 
-    def answer(value: Any) -> Any:
+    def constant(value: Any) -> Any:
         return lambda number=None: requested.append(number) or value
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", answer((20 * GIB, 80 * GIB)))
-    monkeypatch.setattr(torch.cuda, "memory_reserved", answer(3 * GIB))
-    monkeypatch.setattr(torch.cuda, "max_memory_reserved", answer(5 * GIB))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", constant((20 * GIB, 80 * GIB)))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", constant(3 * GIB))
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", constant(5 * GIB))
     context = memory.GPU_CONTEXT
     assert memory.gpu_peak(1) == (5 * GIB + context, 23 * GIB + context)
     assert requested == [1, 1, 1]
@@ -148,7 +148,7 @@ def fake_speeds(monkeypatch: pytest.MonkeyPatch, **by_share: float) -> list[str]
 
 
 @pytest.mark.parametrize(("one", "two", "want"), [(10.0, 15.0, 2), (15.0, 10.0, 1)])
-def test_the_faster_share_is_stored_once_it_was_measured(
+def test_the_faster_share_is_measured_once_and_stored(
     make_job: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -167,7 +167,7 @@ def test_the_faster_share_is_stored_once_it_was_measured(
     assert requested == ["2 x 1 thread", "1 x 2 threads"], "measured again"
 
 
-def test_little_work_is_not_measured(make_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_trainings_are_not_measured(make_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     requested = fake_speeds(monkeypatch, s1=1.0, s2=2.0)
     monkeypatch.undo()
     share, speeds = measured.fastest_share([make_job()], [Share(2, 1), Share(1, 2)], lambda _: None)
@@ -175,7 +175,7 @@ def test_little_work_is_not_measured(make_job: Any, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
-def test_processes_that_measure_begin_together_and_add_up(make_job: Any) -> None:
+def test_the_speed_is_the_sum_over_all_processes(make_job: Any) -> None:
     speed = measured._together(make_job(), 8, Share(2, 1))
     assert speed > 0
     broken = make_job(precision="no-such")
@@ -183,7 +183,7 @@ def test_processes_that_measure_begin_together_and_add_up(make_job: Any) -> None
 
 
 @pytest.mark.slow
-def test_a_run_remembers_its_share_and_goes_on_with_it(
+def test_a_run_continues_with_its_number_of_workers(
     make_job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = [make_job(fold=k) for k in (0, 1)]
@@ -191,17 +191,17 @@ def test_a_run_remembers_its_share_and_goes_on_with_it(
     write_spec(jobs[0])
     monkeypatch.setattr(local, "cores", lambda: 2)
     assert LocalEngine()(jobs, lambda _: None) == []
-    kept = json.loads((jobs[0].run.path / CHOICE).read_text())
-    kept.pop("own_digest")
-    assert kept == {"cores": 2, "jobs": 2, "slots": 2, "threads": 1, "images_per_second": {}}
-    write_checked(jobs[0].run.path / CHOICE, {**kept, "slots": 1, "threads": 2})
+    stored = json.loads((jobs[0].run.path / CHOICE).read_text())
+    stored.pop("own_digest")
+    assert stored == {"cores": 2, "jobs": 2, "slots": 2, "threads": 1, "images_per_second": {}}
+    write_checked(jobs[0].run.path / CHOICE, {**stored, "slots": 1, "threads": 2})
     machine = Machine(2, 24 * GIB)
     assert local._share_of_cores(jobs, machine, lambda _: None) == Share(1, 2)
     assert local._share_of_cores(jobs * 2, machine, lambda _: None) == Share(2, 1)
 
 
 @pytest.mark.slow
-def test_workers_join_once_a_job_is_measured_to_leave_room(
+def test_workers_are_added_after_a_measurement(
     make_job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = [make_job(fold=k, epochs=60) for k in range(3)]
@@ -212,12 +212,12 @@ def test_workers_join_once_a_job_is_measured_to_leave_room(
     events: list[Event] = []
     at_work: list[int] = []
 
-    def watch(event: Event) -> None:
+    def count_workers(event: Event) -> None:
         events.append(event)
         if isinstance(event, JobStarted):
             at_work.append(len(psutil.Process().children()))
 
-    assert LocalEngine()(jobs, watch) == []
+    assert LocalEngine()(jobs, count_workers) == []
     assert at_work[0] == 1
     assert max(at_work) == 2
     printed = [e.text for e in events if isinstance(e, Notice)]

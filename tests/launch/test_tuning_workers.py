@@ -1,4 +1,4 @@
-"""Trials in worker processes: none twice, none lost, and no worker survives its parent."""
+"""Trials in worker processes: none is lost or repeated, and workers end with their parent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tiny(**recipe: Any) -> Member:
 
 
 def workers() -> list[int]:
-    """Process numbers of this process's workers; another test's helpers are children, too."""
+    """Process numbers of the tuning workers of this process; it may have other children."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     kind = b"ensemble_kit.launch.tuning"
     return [int(c) for c in children if kind in Path(f"/proc/{c}/cmdline").read_bytes()]
@@ -39,9 +39,7 @@ def stored(run: Run) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name="tiny_cnn", storage=open_storage(run)).get_trials()
 
 
-def test_workers_share_the_trials_and_one_that_is_killed_loses_none(
-    trained: Any, tmp_path: Path
-) -> None:
+def test_no_trial_is_lost_if_a_worker_is_killed(trained: Any, tmp_path: Path) -> None:
     run, seen = Run(tmp_path / "run"), list[Progress]()
 
     def tune(listener: Any) -> Any:
@@ -67,7 +65,7 @@ def test_workers_share_the_trials_and_one_that_is_killed_loses_none(
     assert {t.state.name for t in trials} == {"COMPLETE", "FAIL"}
 
 
-def test_an_error_of_a_worker_is_that_of_the_tuning(trained: Any, tmp_path: Path) -> None:
+def test_an_error_of_a_worker_ends_the_tuning(trained: Any, tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
 
     def other_recipe(progress: Progress) -> None:

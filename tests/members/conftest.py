@@ -1,4 +1,4 @@
-"""One job on painted slides, made in no time; for whoever tests how jobs train."""
+"""A small job on painted slides, for tests of training."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def make_job(trained: Any, tiles: Tiles, tmp_path: Path) -> Callable[..., Job]:
 
 
 @pytest.fixture
-def kept() -> Callable[[Job], dict[str, bytes]]:
-    """The logits and weights that a job leaves behind, its own and its further ones, by their file."""
+def stored_files() -> Callable[[Job], dict[str, bytes]]:
+    """The logits and weights of a job and its extra checkpoints, by file."""
 
     def read(job: Job) -> dict[str, bytes]:
         paths = [p for name in ("*.npy", "*.safetensors") for p in sorted(job.folder.rglob(name))]
@@ -67,23 +67,23 @@ def kept() -> Callable[[Job], dict[str, bytes]]:
     return read
 
 
-class PulledPlugError(Exception):
-    """Stands for whatever ends a process between two epochs."""
+class StoppedError(Exception):
+    """Stops a training between two epochs."""
 
 
 @pytest.fixture
-def cut_off() -> Callable[[Job, int], None]:
-    """Run a job and stop it when so many epochs are done."""
+def interrupt() -> Callable[[Job, int], None]:
+    """Run a job and stop it after this number of epochs."""
 
-    def cut(job: Job, after: int) -> None:
-        def watch(event: Event) -> None:
+    def stop(job: Job, after: int) -> None:
+        def listener(event: Event) -> None:
             if isinstance(event, EpochEnded) and event.epoch + 1 == after:
-                raise PulledPlugError
+                raise StoppedError
 
-        with pytest.raises(PulledPlugError):
-            run_job(job, watch)
+        with pytest.raises(StoppedError):
+            run_job(job, listener)
 
-    return cut
+    return stop
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def with_pixels(trained: Any) -> Callable[[Job, str], Job]:
         else:
             train = trained.manifest.part("train")
             in_fold = job.folds.of(train) == job.fold
-            ids = train.sample_ids[in_fold if part == "kept" else ~in_fold]
+            ids = train.sample_ids[in_fold if part == "held-out" else ~in_fold]
         pixels = job.tiles.pixels.copy()
         pixels[job.tiles.rows(ids)] = 0
         return dataclasses.replace(job, tiles=dataclasses.replace(job.tiles, pixels=pixels))

@@ -1,4 +1,4 @@
-"""Averages of weights: what they count, and that they have statistics of their own."""
+"""Averages of weights, and their batch statistics."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def small_network(seed: int = 0) -> nn.Sequential:
 
 
 def walked(model: nn.Module, average: Average, steps: int) -> list[dict[str, torch.Tensor]]:
-    """The weights of a model that changes, taken in at every step."""
+    """The weights of a changing model after each step; the average is updated in each step."""
     seen = []
     for step in range(steps):
         for parameter in model.parameters():
@@ -41,7 +41,7 @@ def walked(model: nn.Module, average: Average, steps: int) -> list[dict[str, tor
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.998])
-def test_an_average_is_the_mean_that_its_formula_says_and_counts_are_the_newest(
+def test_an_average_follows_its_formula_and_copies_counters(
     decay: float,
 ) -> None:
     model = small_network()
@@ -60,7 +60,7 @@ def test_an_average_is_the_mean_that_its_formula_says_and_counts_are_the_newest(
         torch.testing.assert_close(got[key].double(), mean, rtol=1e-5, atol=1e-6)
 
 
-def test_an_average_goes_on_from_its_state_bit_for_bit() -> None:
+def test_an_average_resumes_from_its_state_bit_for_bit() -> None:
     (model, other), half = (small_network(), small_network()), 3
     whole, torn = Average(model, 0.9), Average(other, 0.9)
     walked(model, whole, half)
@@ -74,7 +74,7 @@ def test_an_average_goes_on_from_its_state_bit_for_bit() -> None:
         assert torch.equal(again.network.state_dict()[key], value)
 
 
-def test_a_state_of_torchs_own_average_is_understood() -> None:
+def test_the_state_of_torchs_average_can_be_restored() -> None:
     model = small_network()
     theirs = AveragedModel(model, use_buffers=True)
     theirs.update_parameters(model)
@@ -84,7 +84,7 @@ def test_a_state_of_torchs_own_average_is_understood() -> None:
     assert torch.equal(ours.network[0].weight, model[0].weight)  # type: ignore[index]
 
 
-def test_renewed_statistics_are_those_of_all_images_whatever_batches_they_come_in() -> None:
+def test_renewed_statistics_are_those_of_all_images_for_any_batches() -> None:
     network = small_network().train()
     network[1].running_mean.fill_(9.0)
     images = torch.randn(20, 3, 8, 8, generator=torch.Generator().manual_seed(1))
@@ -134,13 +134,13 @@ def test_equal_averages_have_the_statistics_of_the_training_rows(make_job: MakeJ
     assert (sum(w[mean] for w in raw[-3:]) / 3 - seen).abs().max() > 0.01
 
 
-def test_statistics_that_are_frozen_are_not_renewed(make_job: MakeJob) -> None:
+def test_frozen_statistics_are_not_renewed(make_job: MakeJob) -> None:
     job = make_job(regularize={"average_last": 2}, optim={"freeze_batch_norm": True}, epochs=3)
     weights = fitted(job)[0].model.state_dict()
     assert torch.equal(weights["stages.0.1.running_mean"], torch.zeros(16))
 
 
-def test_an_average_that_was_never_begun_is_said(make_job: MakeJob) -> None:
+def test_a_notice_reports_that_nothing_was_averaged(make_job: MakeJob) -> None:
     settings = {"select_on": "inner", "patience": 1, "epochs": 30, "learning_rate": 0.05}
     job = make_job(regularize={"average_last": 2, "average_beside": True}, **settings)
     events: list[Event] = []
@@ -153,7 +153,7 @@ def test_an_average_that_was_never_begun_is_said(make_job: MakeJob) -> None:
     assert not any("Nothing was averaged" in str(e) for e in events)
 
 
-def test_the_history_has_the_recipes_rate_and_not_one_groups(make_job: MakeJob) -> None:
+def test_the_history_has_the_learning_rate_of_the_recipe(make_job: MakeJob) -> None:
     events: list[Event] = []
     run_job(
         make_job(schedule="constant", warmup_epochs=0, optim={"head_rate": 10.0}), events.append

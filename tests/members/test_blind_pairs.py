@@ -1,6 +1,6 @@
-"""No row is ever predicted by, or fitted on, a model that saw the fold it is judged in.
+"""In nested cross-validation, no model and no combiner uses the fold on which it is evaluated.
 
-Jobs are real, their networks are not: each model's logits say which folds it looked at.
+Jobs are real, networks are not: the logits of each model encode the folds that it used.
 """
 
 from __future__ import annotations
@@ -38,20 +38,22 @@ from ensemble_kit.testing import toy_predictions
 STEP = 10.0
 
 
-def telling(job: Job, listener: Any) -> None:
-    """A job whose logits name the folds that it looked at, and the row: one class per fold."""
+def job_with_traceable_logits(job: Job, listener: Any) -> None:
+    """A job whose logits encode the used folds (one class per fold) and the number of the row."""
     train = job.manifest.part("train")
     place = job.tiles.rows(train.sample_ids).tolist()
     fold = dict(zip(place, job.folds.of(train).tolist(), strict=True))
     number = {p: i for i, p in enumerate(place)}
     parts = job.parts()
-    looked_at = [parts.fit.train]
+    used_rows = [parts.fit.train]
     if job.member.recipe.select_on != "none":
-        looked_at.append(parts.fit.validation)
-    saw = np.zeros(job.folds.n_splits)
-    saw[[fold[p] for p in np.concatenate(looked_at).tolist()]] = 1.0
-    held_out = np.array([saw + STEP * number[p] for p in parts.held_out.tolist()], dtype=np.float32)
-    test = np.tile(saw, (len(parts.test), 1)).astype(np.float32)
+        used_rows.append(parts.fit.validation)
+    seen_folds = np.zeros(job.folds.n_splits)
+    seen_folds[[fold[p] for p in np.concatenate(used_rows).tolist()]] = 1.0
+    held_out = np.array(
+        [seen_folds + STEP * number[p] for p in parts.held_out.tolist()], dtype=np.float32
+    )
+    test = np.tile(seen_folds, (len(parts.test), 1)).astype(np.float32)
     for name in ("model.safetensors", "config.json"):
         job.folder.mkdir(parents=True, exist_ok=True)
         (job.folder / name).write_bytes(b"")
@@ -62,22 +64,22 @@ def telling(job: Job, listener: Any) -> None:
 
 
 class Spy(Combiner):
-    """Notes the logits that it is fitted to and those that it answers."""
+    """Records the logits of `fit` and of `combine`."""
 
     is_fitted_to_labels = True
     fitted_to: ClassVar[list[Any]] = []
-    answered: ClassVar[list[Any]] = []
+    combined: ClassVar[list[Any]] = []
 
     def _fit(self, logits, labels, groups) -> None:
         Spy.fitted_to.append(logits)
 
     def _combine(self, logits) -> Combined:
-        Spy.answered.append(logits)
+        Spy.combined.append(logits)
         return decided(np.full((len(logits), logits.shape[2]), 1 / logits.shape[2]))
 
 
 def decoded(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers (n,), and how far each fold was seen by what predicted the row, (n, n_folds)."""
+    """Row numbers (n,), and the share of models that used each fold, (n, n_folds)."""
     rows = np.floor(logits.min(axis=(1, 2)) / STEP + 1e-4).astype(int)
     return rows, (logits - STEP * rows[:, None, None]).max(axis=1)
 
@@ -91,7 +93,7 @@ def test_no_row_is_predicted_by_or_fitted_on_a_model_that_saw_its_outer_fold(
     manifest = with_digests(Manifest.from_folders(slides, group_pattern=r"(P\d+)_"))
     folds = make_folds(manifest, n_folds, seed=0)
     run = Run(tmp_path / "run")
-    monkeypatch.setattr(engine, "run_job", telling)
+    monkeypatch.setattr(engine, "run_job", job_with_traceable_logits)
     recipe = Recipe(epochs=2, select_on=select_on)
     member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=recipe)
     other = member.model_copy(update={"name": "other"})
@@ -101,7 +103,7 @@ def test_no_row_is_predicted_by_or_fitted_on_a_model_that_saw_its_outer_fold(
     assert [one.fold for one in nested] == [0, 1, 2, 3]
     for one in nested:
         k = one.fold
-        # Every row where it belongs, predicted by the right models.
+        # Every row is in the right place and predicted by the right models.
         for table, inside in ((one.inner, False), (one.outer, True)):
             rows, seen = decoded(table.logits)
             assert table.sample_ids.tolist() == manifest.sample_ids[rows].tolist()
@@ -114,8 +116,8 @@ def test_no_row_is_predicted_by_or_fitted_on_a_model_that_saw_its_outer_fold(
                 want[np.arange(len(rows)), fold[rows]] = 0.0
             want[:, k] = 0.0
             np.testing.assert_allclose(seen, want, atol=1e-3)
-        # And whatever is fitted or asked, for the answer and for the fallback, was blind to k.
-        Spy.fitted_to, Spy.answered = [], []
+        # All fits and predictions, also for the fallback, did not use fold k.
+        Spy.fitted_to, Spy.combined = [], []
         combiners = {"spy": Spy(), "mean": MeanProba()}
         evaluated = oof.take(oof.fold == k)
         nested_predictions(
@@ -126,17 +128,17 @@ def test_no_row_is_predicted_by_or_fitted_on_a_model_that_saw_its_outer_fold(
             rows, seen = decoded(logits)
             assert not (fold[rows] == k).any()
             assert (seen[:, k] < 1e-3).all()
-        for logits in Spy.answered:
+        for logits in Spy.combined:
             assert (decoded(logits)[1][:, k] < 1e-3).all()
-    # The spy can tell: plain cross-fitting does fit on models that saw the fold that it judges.
+    # Plain cross-fitting does use the evaluated fold.
     Spy.fitted_to = []
     cross_fit(Spy(), oof)
     assert all((decoded(logits)[1].max(axis=0) > 0.9).all() for logits in Spy.fitted_to)
 
 
-def test_nested_tables_replace_all_that_members_made_of_a_row() -> None:
-    # Whoever gives tables another thing that models make, such as features, replaces it in
-    # `run.nested` too: from the out-of-fold table it would have seen every outer fold.
+def test_nested_tables_replace_all_outputs_of_members() -> None:
+    # New outputs of models in a table, such as features, must be replaced in `run.nested` too:
+    # those of the out-of-fold table come from models that used the outer fold.
     of_rows = {"sample_ids", "labels", "groups", "fold"}
     of_table = {"member_names", "class_names", "kind", "split_by", "group_kind", "manifest_digest", "ordinal", "notes", "quorum"}  # fmt: skip
     held = {field.name for field in dataclasses.fields(Predictions)}

@@ -1,4 +1,4 @@
-"""Every network by its name: it resolves, it builds, it has the parameters its paper says."""
+"""All networks of the catalogue: names, building, and published parameter counts."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ def test_a_network_with_one_output_refuses_a_third_class(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "millions"), PUBLISHED.items())
-def test_parameters_are_those_that_are_published(name: str, millions: float) -> None:
+def test_parameter_counts_are_the_published_ones(name: str, millions: float) -> None:
     with torch.device("meta"):
         model = timm.create_model(timm_name(name), num_classes=1000)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.02)
 
 
-def test_the_cost_of_resnet18_is_the_published_one() -> None:
+def test_the_macs_of_resnet18_are_the_published_ones() -> None:
     # He et al. 2016, table 1: 1.8 G multiply-adds at 224 px.
     assert cost("resnet18", 224).macs / 1e9 == pytest.approx(1.8, rel=0.02)
     assert cost("resnet18", 448).macs / cost("resnet18", 224).macs == pytest.approx(4, rel=0.01)
@@ -67,37 +67,37 @@ def test_the_cost_of_resnet18_is_the_published_one() -> None:
 @pytest.mark.parametrize(
     ("network", "millions"), [("resnet18", 2.48), ("efficientnet_b0", 6.75), ("densenet121", 6.90)]
 )
-def test_activations_are_those_that_timm_publishes(network: str, millions: float) -> None:
+def test_activation_counts_are_those_of_timm(network: str, millions: float) -> None:
     assert cost(network, 224, 1000).activations / 1e6 == pytest.approx(millions, abs=0.01)
 
 
-def test_work_ranks_networks_by_time_where_multiplications_do_not() -> None:
+def test_work_ranks_networks_by_time_better_than_macs() -> None:
     wide, deep = cost("resnet18", 224), cost("efficientnet_b0", 224)
     assert wide.macs > 4 * deep.macs
     assert wide.work < deep.work
 
 
-def test_groups_hold_known_networks_and_all_holds_no_toys() -> None:
+def test_groups_hold_known_networks_and_all_holds_no_tiny_ones() -> None:
     for names in GROUPS.values():
         assert set(names) <= set(NETWORKS)
     assert len(GROUPS["efficientnetv1"]) == len(GROUPS["efficientnetv2"]) == 5
     assert set(GROUPS["all"]) == set(PUBLISHED)
 
 
-def test_groups_are_expanded_in_order_and_each_name_once() -> None:
+def test_groups_are_expanded_in_order_without_duplicates() -> None:
     assert expand(["densenet121", "small", "tiny_cnn", "densenet121", "own"]) == (
         "densenet121", "tiny_cnn", "tiny_resnet", "tiny_mobile", "own",
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "mobilenetv3_small_100"])
-def test_any_other_name_of_timm_is_taken(name: str) -> None:
+def test_other_names_of_timm_are_accepted(name: str) -> None:
     assert timm_name(name) == name
     assert native_size(name) == 224
 
 
 @pytest.mark.parametrize(("name", "near"), [("resnet81", "'resnet18'"), ("densnet121", "'densenet121'"), ("efficientnetv3", "'efficientnetv")])  # fmt: skip
-def test_an_unknown_name_is_answered_with_the_nearest(name: str, near: str) -> None:
+def test_an_unknown_name_gets_the_nearest_name(name: str, near: str) -> None:
     with pytest.raises((DataError, UsageError)) as caught:
         timm_name(name)
     assert near in str(caught.value)
@@ -105,7 +105,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(name: str, near: str) -> N
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_network_has_one_size_however_its_name_is_spelled(name: str) -> None:
+def test_a_network_has_one_native_size_under_all_its_names(name: str) -> None:
     own = timm_name(name)
     assert native_size(own) == native_size(name)
     for tag in published_tags(name)[:1]:
@@ -123,10 +123,10 @@ def test_a_network_has_one_size_however_its_name_is_spelled(name: str) -> None:
         ("local-dir:/there/resnet18", "as in resnet18:weights=PATH"),
     ],
 )
-def test_tags_that_are_not_published_and_places_are_refused(name: str, words: str) -> None:
-    for ask in (timm_name, native_size, published_tags):
+def test_unknown_tags_and_addresses_are_refused(name: str, words: str) -> None:
+    for function in (timm_name, native_size, published_tags):
         with pytest.raises(DataError, match=words):
-            ask(name)
+            function(name)
 
 
 def test_a_name_with_a_tag_has_the_weights_of_that_tag() -> None:
@@ -165,13 +165,13 @@ def test_the_binary_cnn_has_the_published_parameters_layer_by_layer(name: str) -
     assert sum(counts) == 126_053_953
 
 
-def test_the_flat_cnn_sees_all_of_its_last_feature_map() -> None:
+def test_the_flat_cnn_uses_the_whole_last_feature_map() -> None:
     # 1,024 px halved four times: 64 x 64 positions of 64 channels.
     dense = [64 * 64 * 64 * 64 + 64, 64 * 128 + 128, 128 * 256 + 256, 256 * 4 + 4]
     assert layer_counts("basic_cnn_flat", 4) == [224, 1168, 4640, 18_496, *dense]
 
 
-def test_the_two_binary_cnns_differ_in_the_activation_of_the_dense_layer_alone() -> None:
+def test_the_two_binary_cnns_differ_only_in_the_activation_of_the_dense_layer() -> None:
     def kinds(name: str) -> list[type]:
         with torch.device("meta"):
             model = build_network(Member(name, pretrained=False), 2, image_size=32)
@@ -181,15 +181,13 @@ def test_the_two_binary_cnns_differ_in_the_activation_of_the_dense_layer_alone()
     assert [pair for pair in pairs if pair[0] is not pair[1]] == [(torch.nn.ReLU, torch.nn.Sigmoid)]
 
 
-def test_small_networks_have_no_published_weights_and_need_none() -> None:
+def test_small_networks_start_from_random_weights() -> None:
     model = build_network(Member("tiny_cnn", pretrained=True), 2, image_size=32)
     assert sum(p.numel() for p in model.parameters()) < 50_000
 
 
 @pytest.mark.parametrize(("name", "rate"), [("basic_cnn", 0.5), ("cnn4", 0.5), ("ek_cnn4", 0.5), ("cnn3_sigmoid", 0.0), ("resnet18", 0.0)])  # fmt: skip
-def test_a_network_that_is_described_with_dropout_has_it_unless_a_member_says_otherwise(
-    name: str, rate: float
-) -> None:
+def test_the_default_dropout_rate_of_a_network_can_be_changed(name: str, rate: float) -> None:
     def dropouts(member: Member) -> set[float]:
         with torch.device("meta"):
             model = build_network(member, 2, image_size=64)
@@ -198,9 +196,9 @@ def test_a_network_that_is_described_with_dropout_has_it_unless_a_member_says_ot
     member = Member(name, pretrained=False)
     assert member.drop_rate == member.model_dump(mode="json")["drop_rate"] == rate
     assert dropouts(member) <= {rate}
-    for printed in (0.0, 0.2):
+    for rate_given in (0.0, 0.2):
         if name != "resnet18":
-            assert dropouts(Member(name, pretrained=False, drop_rate=printed)) == {printed}
+            assert dropouts(Member(name, pretrained=False, drop_rate=rate_given)) == {rate_given}
     assert Member(**member.model_dump()) == member
     off, own = make_members([f"{name}:drop_rate=0", name])
     assert (off.name, own.name) == (f"{name}-drop_rate0", name)
@@ -208,6 +206,6 @@ def test_a_network_that_is_described_with_dropout_has_it_unless_a_member_says_ot
 
 
 @pytest.mark.parametrize("size", [48, 256])
-def test_a_network_of_one_size_says_that_it_takes_no_other(size: int) -> None:
+def test_a_network_of_one_size_refuses_other_sizes(size: int) -> None:
     with pytest.raises(DataError, match=f"{size} px .*224,"):
         cost("vit_tiny_patch16_224", size)

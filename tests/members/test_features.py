@@ -1,4 +1,4 @@
-"""Pooled features: what they are, that they change no logits, and that they can be had later."""
+"""Pooled features: their values, and storing them during or after training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NETWORKS = [
 ]
 
 
-def keeping(job: Job) -> Job:
+def with_kept_features(job: Job) -> Job:
     return dataclasses.replace(job, keep_features=True)
 
 
@@ -54,21 +54,23 @@ def by_hand(job: Job, rows: np.ndarray, folder: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=str)
-def test_features_are_what_the_stored_networks_classifier_sees(
+def test_features_are_the_input_of_the_stored_classifier(
     make_job: MakeJob, network: dict[str, Any]
 ) -> None:
-    job = keeping(make_job(member=network, epochs=1))
+    job = with_kept_features(make_job(member=network, epochs=1))
     run_job(job)
     parts = job.parts()
-    kept, tested = read_features(job.folder)
-    np.testing.assert_allclose(kept, by_hand(job, parts.held_out, job.folder), rtol=1e-4, atol=1e-5)
+    held_out, tested = read_features(job.folder)
+    np.testing.assert_allclose(
+        held_out, by_hand(job, parts.held_out, job.folder), rtol=1e-4, atol=1e-5
+    )
     np.testing.assert_allclose(tested, by_hand(job, parts.test, job.folder), rtol=1e-4, atol=1e-5)
-    assert kept.dtype == np.float32
-    assert kept.std(axis=0).max() > 1e-3
+    assert held_out.dtype == np.float32
+    assert held_out.std(axis=0).max() > 1e-3
 
 
-def test_keeping_features_changes_no_logit_and_no_setting(make_job: MakeJob) -> None:
-    plain, with_features = make_job("a"), keeping(make_job("b"))
+def test_storing_features_changes_no_logits_and_no_settings(make_job: MakeJob) -> None:
+    plain, with_features = make_job("a"), with_kept_features(make_job("b"))
     run_job(plain)
     run_job(with_features)
     a, b = read_record(plain.folder), read_record(with_features.folder)
@@ -83,19 +85,19 @@ def test_keeping_features_changes_no_logit_and_no_setting(make_job: MakeJob) -> 
     assert set(b["files"]) - set(a["files"]) == {"features-oof.npy", "features-test.npy"}
 
 
-def test_features_asked_for_later_are_those_of_the_time_and_nothing_is_trained(
+def test_features_requested_later_are_equal_and_nothing_is_trained(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = {"snapshots": 2, "epochs": 2}
-    then, later = keeping(make_job("a", **recipe)), make_job("b", **recipe)
+    then, later = with_kept_features(make_job("a", **recipe)), make_job("b", **recipe)
     run_job(then)
     run_job(later)
     assert not (later.folder / "features-oof.npy").exists()
     weights = (later.folder / "model.safetensors").stat().st_mtime_ns
     monkeypatch.setattr("ensemble_kit.members.training.fit.run_epochs", lambda *_, **__: 1 / 0)
-    assert lacks_features(keeping(later))
-    run_job(keeping(later))
-    assert not lacks_features(keeping(later))
+    assert lacks_features(with_kept_features(later))
+    run_job(with_kept_features(later))
+    assert not lacks_features(with_kept_features(later))
     assert (later.folder / "model.safetensors").stat().st_mtime_ns == weights
     a, b = read_record(then.folder), read_record(later.folder)
     assert a is not None
@@ -108,8 +110,8 @@ def test_features_asked_for_later_are_those_of_the_time_and_nothing_is_trained(
     assert a["files"]["features-oof.npy"] != a["files"]["snap1/features-oof.npy"]
 
 
-def test_a_damaged_feature_file_is_noticed(make_job: MakeJob) -> None:
-    job = keeping(make_job(epochs=1))
+def test_a_damaged_feature_file_is_refused(make_job: MakeJob) -> None:
+    job = with_kept_features(make_job(epochs=1))
     run_job(job)
     path = job.folder / "features-test.npy"
     content = bytearray(path.read_bytes())
@@ -119,24 +121,24 @@ def test_a_damaged_feature_file_is_noticed(make_job: MakeJob) -> None:
         job.finished()
 
 
-def test_features_are_averaged_over_views_as_logits_are(make_job: MakeJob) -> None:
-    job = keeping(make_job(epochs=1, regularize={"tta": "flips"}))
+def test_features_are_averaged_over_tta_views_like_logits(make_job: MakeJob) -> None:
+    job = with_kept_features(make_job(epochs=1, regularize={"tta": "flips"}))
     run_job(job)
     model: Any = timm.create_model(f"local-dir:{job.folder}", pretrained=True).eval()
-    kept, _ = read_features(job.folder)
+    held_out, _ = read_features(job.folder)
     logits = np.load(job.folder / "logits-oof.npy")
     with torch.inference_mode():
-        again = model.get_classifier()(torch.from_numpy(kept)).numpy()
+        again = model.get_classifier()(torch.from_numpy(held_out)).numpy()
     np.testing.assert_allclose(again, logits, rtol=1e-4, atol=1e-5)
 
 
-def test_a_network_without_such_a_point_is_refused() -> None:
+def test_a_network_without_pooled_features_is_refused() -> None:
     with pytest.raises(DataError, match=r"keep_features"):
         pooled_features(torch.nn.Linear(2, 2), torch.zeros(1, 2))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "densenet121", "tf_efficientnetv2_b0"])  # fmt: skip
-def test_the_catalogues_networks_have_that_point(name: str) -> None:
+def test_networks_of_the_catalogue_have_pooled_features(name: str) -> None:
     model: Any = build_network(Member(name, pretrained=False), 3, image_size=64).eval()
     images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
@@ -163,17 +165,15 @@ def fit(trained: Any, tmp_path: Path) -> Callable[..., Run]:
     return made
 
 
-def test_stored_features_follow_the_manifest_and_name_each_models_space(
-    fit: Callable[..., Run], trained: Any
-) -> None:
+def test_stored_features_follow_the_manifest(fit: Callable[..., Run], trained: Any) -> None:
     run = fit(keep_features=True)
     stored = run.store.read_features("tiny_mobile")
     assert stored is not None
     train = trained.manifest.part("train")
     fold = trained.folds.of(train)
     for k in range(3):
-        kept, tested = read_features(run.fold_dir("tiny_mobile", k))
-        np.testing.assert_array_equal(stored.oof[fold == k], kept)
+        held_out, tested = read_features(run.fold_dir("tiny_mobile", k))
+        np.testing.assert_array_equal(stored.oof[fold == k], held_out)
         np.testing.assert_array_equal(stored.test[k], tested)
     assert stored.oof.shape == (len(train), 96)
     index = read_json(run.path / "predictions/tiny_mobile/index.json")

@@ -1,4 +1,4 @@
-"""Every member on every fold: finished jobs are kept, changed ones refused or set aside, all is gathered."""
+"""Training of all members: finished jobs are skipped, changed ones refused, logits collected."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def member(
 
 @pytest.fixture
 def fit(trained: Any) -> Callable[..., list[Event]]:
-    """Train members into a run on the painted slides; what was told on the way."""
+    """Train members into a run on the painted slides; return the events."""
 
     def call(run: Run, *members: Member, **options: Any) -> list[Event]:
         events: list[Event] = []
@@ -66,18 +66,18 @@ def count(events: list[Event], kind: type) -> int:
     return sum(isinstance(e, kind) for e in events)
 
 
-# -- gathering -----------------------------------------------------------------------------
+# -- collecting ----------------------------------------------------------------------------
 
 
-def test_every_out_of_fold_row_is_the_one_of_the_fold_that_held_it_out(trained: Any) -> None:
+def test_out_of_fold_rows_come_from_the_fold_that_held_them_out(trained: Any) -> None:
     train = trained.manifest.part("train")
     fold = trained.folds.of(train)
     for name in ("tiny_cnn", "tiny_mobile"):
         stored = trained.run.store.read(name)
         assert np.isfinite(stored.oof).all()
         for k in range(3):
-            kept = np.load(trained.run.fold_dir(name, k) / "logits-oof.npy")
-            assert np.array_equal(stored.oof[fold == k], kept)
+            of_fold = np.load(trained.run.fold_dir(name, k) / "logits-oof.npy")
+            assert np.array_equal(stored.oof[fold == k], of_fold)
             test = np.load(trained.run.fold_dir(name, k) / "logits-test.npy")
             assert np.array_equal(stored.test[k], test)
         assert stored.train_ids == tuple(train.sample_ids.tolist())
@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_run_again(
         assert np.array_equal(again.predictions(kind).logits, trained.run.predictions(kind).logits)
 
 
-def test_members_keep_the_order_in_which_they_were_asked_for(
+def test_members_stay_in_the_order_of_the_requests(
     copied: Run, fit: Callable[..., list[Event]]
 ) -> None:
     fit(copied, member("tiny_resnet", epochs=1))
@@ -100,7 +100,7 @@ def test_members_keep_the_order_in_which_they_were_asked_for(
     assert copied.members() == ["tiny_cnn", "tiny_mobile", "tiny_resnet"]
 
 
-def test_lost_predictions_are_gathered_again_without_training(
+def test_lost_predictions_are_collected_again_without_training(
     copied: Run, fit: Callable[..., list[Event]]
 ) -> None:
     before = copied.predictions("oof").logits
@@ -111,7 +111,7 @@ def test_lost_predictions_are_gathered_again_without_training(
     assert np.array_equal(copied.predictions("oof").logits, before)
 
 
-# -- again ---------------------------------------------------------------------------------
+# -- repeated calls ------------------------------------------------------------------------
 
 
 def test_a_second_call_trains_nothing_and_changes_no_file(
@@ -130,7 +130,7 @@ def test_a_second_call_trains_nothing_and_changes_no_file(
     assert times() == before
 
 
-def test_only_the_fold_that_is_missing_is_trained(
+def test_only_the_missing_fold_is_trained(
     trained: Any, copied: Run, fit: Callable[..., list[Event]]
 ) -> None:
     (copied.fold_dir("tiny_cnn", 1) / "fold.json").unlink()
@@ -148,7 +148,7 @@ def test_changed_settings_are_refused_with_the_changed_keys(
     assert not (copied.path / "replaced").exists()
 
 
-def test_a_refused_call_leaves_the_config_of_the_training_that_made_the_run(
+def test_a_refused_call_does_not_change_config_toml(
     copied: Run, fit: Callable[..., list[Event]]
 ) -> None:
     fit(copied, member("tiny_cnn"), member("tiny_mobile"), config={"epochs": 2})
@@ -160,24 +160,24 @@ def test_a_refused_call_leaves_the_config_of_the_training_that_made_the_run(
     assert read_toml(copied.path / "config.toml") == {"epochs": 3}
 
 
-def test_retraining_sets_aside_what_was_only_begun_and_all_folds_with_it(
+def test_retraining_moves_away_unfinished_folds_too(
     copied: Run, fit: Callable[..., list[Event]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class PulledPlugError(BaseException):
+    class StoppedError(BaseException):
         pass
 
     real = run_job_module.save_resume
 
     def pulled(*state: Any) -> None:
         real(*state)
-        raise PulledPlugError
+        raise StoppedError
 
     (copied.fold_dir("tiny_cnn", 2) / "fold.json").unlink()
     monkeypatch.setattr(run_job_module, "save_resume", pulled)
-    with pytest.raises(PulledPlugError):
+    with pytest.raises(StoppedError):
         fit(copied, member("tiny_cnn"))
     monkeypatch.undo()
-    for k in (0, 1):  # what is begun is looked at where nothing is finished
+    for k in (0, 1):  # training states are checked if no fold is finished
         shutil.rmtree(copied.fold_dir("tiny_cnn", k))
     with pytest.raises(DataError, match=r"differs in member.recipe.epochs: 2 -> 3"):
         fit(copied, member("tiny_cnn", epochs=3))
@@ -187,7 +187,7 @@ def test_retraining_sets_aside_what_was_only_begun_and_all_folds_with_it(
     assert [p.name for p in aside.glob("resume-*.pt")] == ["resume-0.pt"]
 
 
-def test_folds_set_aside_with_a_changed_one_are_trained_again_too(
+def test_all_folds_are_trained_again_if_one_has_other_settings(
     copied: Run, fit: Callable[..., list[Event]]
 ) -> None:
     record = copied.fold_dir("tiny_cnn", 2) / "fold.json"
@@ -198,20 +198,20 @@ def test_folds_set_aside_with_a_changed_one_are_trained_again_too(
     assert (count(events, JobSkipped), count(events, JobFinished)) == (0, 3)
 
 
-def test_retraining_sets_the_old_folds_aside_and_deletes_nothing(
+def test_retraining_moves_the_old_folds_to_replaced(
     copied: Run, fit: Callable[..., list[Event]]
 ) -> None:
     old = copied.store.read("tiny_cnn").oof
-    kept = copied.store.read("tiny_mobile").oof
+    stored = copied.store.read("tiny_mobile").oof
     fit(copied, member("tiny_cnn", epochs=3), retrain=True)
     aside = copied.path / "replaced" / "tiny_cnn-1"
     assert np.array_equal(np.load(aside / "predictions" / "oof.npy"), old)
     assert len(list((aside / "members").glob("fold-*/fold.json"))) == 3
     assert not np.array_equal(copied.store.read("tiny_cnn").oof, old)
-    assert np.array_equal(copied.store.read("tiny_mobile").oof, kept)
+    assert np.array_equal(copied.store.read("tiny_mobile").oof, stored)
 
 
-def test_a_recipe_that_was_only_tuned_is_retrained_without_asking_and_has_a_caveat(
+def test_a_tuned_recipe_is_retrained_automatically_with_a_caveat(
     copied: Run, fit: Callable[..., list[Event]]
 ) -> None:
     fit(copied, member("tiny_cnn", tuned=True, learning_rate=1e-3, batch_size=8))
@@ -223,7 +223,7 @@ def test_a_recipe_that_was_only_tuned_is_retrained_without_asking_and_has_a_cave
 
 
 @pytest.mark.parametrize("name", ["logits-oof.npy", "model.safetensors"])
-def test_a_damaged_fold_is_named_and_never_averaged_in(
+def test_a_damaged_fold_is_refused_by_its_path(
     copied: Run, fit: Callable[..., list[Event]], name: str
 ) -> None:
     path = copied.fold_dir("tiny_mobile", 2) / name
@@ -234,7 +234,7 @@ def test_a_damaged_fold_is_named_and_never_averaged_in(
         fit(copied, member("tiny_cnn"), member("tiny_mobile"))
 
 
-def test_fold_files_swapped_between_folds_are_caught(
+def test_files_swapped_between_folds_are_refused(
     copied: Run, fit: Callable[..., list[Event]]
 ) -> None:
     one, two = (copied.fold_dir("tiny_cnn", k) / "model.safetensors" for k in (0, 1))
@@ -245,10 +245,10 @@ def test_fold_files_swapped_between_folds_are_caught(
         fit(copied, member("tiny_cnn"))
 
 
-# -- what fails ----------------------------------------------------------------------------
+# -- failures ------------------------------------------------------------------------------
 
 
-def test_a_failing_job_leaves_the_others_and_is_tried_again(
+def test_other_jobs_finish_after_a_failure_and_the_failed_job_is_run_again(
     fit: Callable[..., list[Event]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(tmp_path / "run")
@@ -256,7 +256,7 @@ def test_a_failing_job_leaves_the_others_and_is_tried_again(
 
     def failing(job: Job, listener: Any) -> None:
         if job.fold == 1:
-            raise JobsFailedError("A loss is finite", "it became nan", "Lower the rate")
+            raise JobsFailedError("The loss became nan", "it must be finite", "Lower the rate")
         whole(job, listener)
 
     monkeypatch.setattr(engine_module, "run_job", failing)
@@ -273,7 +273,7 @@ def test_a_failing_job_leaves_the_others_and_is_tried_again(
     assert run.predictions("oof").is_complete
 
 
-def test_an_error_that_nobody_expected_fails_only_its_job_and_is_in_the_status(
+def test_an_unexpected_error_fails_only_its_job_and_is_in_the_status(
     trained: Any, fit: Callable[..., list[Event]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Job.parts
@@ -298,15 +298,16 @@ def test_an_error_that_nobody_expected_fails_only_its_job_and_is_in_the_status(
 def test_a_disk_without_locks_is_reported_at_the_start(
     copied: Run, fit: Callable[..., list[Event]], monkeypatch: pytest.MonkeyPatch, refused: int
 ) -> None:
-    def printed() -> list[str]:
+    def notices() -> list[str]:
         return [e.text for e in fit(copied, member("tiny_cnn")) if isinstance(e, Notice)]
 
     def lockless(*_: object) -> None:
         raise OSError(refused, os.strerror(refused))
 
-    assert not any("file locks" in text for text in printed())
+    assert not any("file locks" in text for text in notices())
     monkeypatch.setattr(locks.fcntl, "flock", lockless)
-    assert "knows no file locks" in printed()[0]
+    assert f"'{copied.path}'" in notices()[0]
+    assert "file locks" in notices()[0]
     assert not list(copied.path.glob(".*.tmp"))
 
 
@@ -318,7 +319,7 @@ def test_a_shard_reports_only_its_own_jobs(copied: Run, fit: Callable[..., list[
 
 
 @pytest.mark.parametrize("members", [[], ["tiny_cnn", "tiny_cnn"]])
-def test_no_member_and_two_of_one_name_are_refused(
+def test_no_members_and_repeated_names_are_refused(
     fit: Callable[..., list[Event]], tmp_path: Path, members: list[str]
 ) -> None:
     with pytest.raises(UsageError):
@@ -327,17 +328,17 @@ def test_no_member_and_two_of_one_name_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "error", "printed"),
+    ("wrong", "error", "word"),
     [
         (Member("resnet81"), DataError, "resnet18"),
         (member(augmentation="lite"), UsageError, "light"),
         (Member("tiny_cnn", weights="nowhere.pt"), EnvironmentFault, "nowhere.pt"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_written(
-    fit: Callable[..., list[Event]], tmp_path: Path, wrong: Member, error: type, printed: str
+def test_invalid_members_are_refused_before_anything_is_written(
+    fit: Callable[..., list[Event]], tmp_path: Path, wrong: Member, error: type, word: str
 ) -> None:
-    with pytest.raises(error, match=printed):
+    with pytest.raises(error, match=word):
         fit(Run(tmp_path / "run"), member("tiny_mobile"), wrong)
     assert not (tmp_path / "run").exists()
 
@@ -351,7 +352,7 @@ def test_a_run_of_other_data_is_refused(
         fit_members([member()], fewer, folds, copied, device="cpu")
 
 
-def test_train_and_test_may_come_apart_or_as_one(trained: Any, tmp_path: Path) -> None:
+def test_train_and_test_can_be_given_separately_or_together(trained: Any, tmp_path: Path) -> None:
     train, test = trained.manifest.part("train"), trained.manifest.part("test")
     run = Run(tmp_path / "run")
     fit_members([member("tiny_cnn")], train, trained.folds, run, test=test, device="cpu")

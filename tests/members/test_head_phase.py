@@ -1,4 +1,4 @@
-"""The head-only phase on cached features: what it trains, what stands still, and that it resumes."""
+"""The head-only phase on cached features: trained and frozen parts, and resuming."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ MakeJob = Callable[..., Job]
 CACHED = {"head_only_epochs": 2, "cache_features": True}
 
 
-class PulledPlugError(Exception):
-    """Stands for whatever ends a process between two epochs."""
+class StoppedError(Exception):
+    """Stops a training between two epochs."""
 
 
 def after_epochs(job: Job, n: int) -> dict[str, torch.Tensor]:
@@ -37,9 +37,9 @@ def after_epochs(job: Job, n: int) -> dict[str, torch.Tensor]:
     def look(training: Training) -> None:
         if training.epoch == n:
             held.update({k: v.clone() for k, v in training.model.state_dict().items()})
-            raise PulledPlugError
+            raise StoppedError
 
-    with pytest.raises(PulledPlugError):
+    with pytest.raises(StoppedError):
         fit.run(job.parts().fit, look)
     return held
 
@@ -51,7 +51,7 @@ def started(job: Job) -> Fit:
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_only_the_head_moves_and_the_bodys_statistics_stand_still(
+def test_only_the_head_is_trained_and_the_backbones_statistics_are_frozen(
     make_job: MakeJob, cached: bool
 ) -> None:
     job = make_job(optim={**CACHED, "cache_features": cached})
@@ -64,7 +64,7 @@ def test_only_the_head_moves_and_the_bodys_statistics_stand_still(
     assert int(later["stages.0.1.num_batches_tracked"]) > 0
 
 
-def test_images_are_not_augmented_in_these_epochs(make_job: MakeJob) -> None:
+def test_images_are_not_augmented_in_cached_epochs(make_job: MakeJob) -> None:
     plain, *others = (
         after_epochs(make_job(name, augmentation=name, optim=CACHED), 2)
         for name in ("none", "strong-affine", "trivial")
@@ -74,7 +74,7 @@ def test_images_are_not_augmented_in_these_epochs(make_job: MakeJob) -> None:
 
 
 @pytest.mark.parametrize("member", [{}, {"head": (8,)}], ids=str)
-def test_it_is_the_uncached_phase_where_nothing_is_augmented(
+def test_the_cached_phase_equals_the_uncached_one_without_augmentation(
     make_job: MakeJob, member: dict[str, Any]
 ) -> None:
     with_cache, without = (
@@ -86,7 +86,7 @@ def test_it_is_the_uncached_phase_where_nothing_is_augmented(
         torch.testing.assert_close(with_cache[name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_an_average_of_these_epochs_keeps_the_bodys_statistics(make_job: MakeJob) -> None:
+def test_an_average_of_head_only_epochs_has_the_backbones_statistics(make_job: MakeJob) -> None:
     job = make_job(optim={"head_only_epochs": 2}, regularize={"average_last": 2})
     fit = started(job)
     first = {k: v.clone() for k, v in fit.model.state_dict().items()}
@@ -101,7 +101,7 @@ def test_an_average_of_these_epochs_keeps_the_bodys_statistics(make_job: MakeJob
     assert all(torch.equal(first[name], value) for name, value in seen[1].items())
 
 
-def test_its_validation_metrics_are_those_of_the_whole_network(make_job: MakeJob) -> None:
+def test_cached_validation_metrics_are_those_of_the_whole_network(make_job: MakeJob) -> None:
     job = make_job(optim=CACHED)
     fit, rows = started(job), job.parts().fit
     seen: list[tuple[dict[str, Any], np.ndarray]] = []
@@ -118,9 +118,7 @@ def test_its_validation_metrics_are_those_of_the_whole_network(make_job: MakeJob
         assert row["val_log_loss"] == pytest.approx(loss, abs=1e-4)
 
 
-def test_the_backbone_is_run_once_and_again_only_after_a_restart(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_backbone_is_run_once(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     requested: list[int] = []
     made = Fit._frozen_backbone
 
@@ -145,19 +143,19 @@ RECIPES = [
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 @pytest.mark.parametrize("after", [1, 2, 3])
-def test_a_job_cut_off_in_or_after_the_phase_goes_on_bit_for_bit(
-    make_job: MakeJob, cut_off: Callable[[Job, int], None], recipe: dict[str, Any], after: int
+def test_a_job_interrupted_in_or_after_the_phase_resumes_bit_for_bit(
+    make_job: MakeJob, interrupt: Callable[[Job, int], None], recipe: dict[str, Any], after: int
 ) -> None:
     how = {"epochs": 4, "optim": CACHED, **recipe}
     whole, torn = make_job("whole", **how), make_job("torn", **how)
     run_job(whole)
-    cut_off(torn, after)
+    interrupt(torn, after)
     run_job(torn)
     for name in ("model.safetensors", "logits-oof.npy", "logits-test.npy"):
         assert (torn.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
-def test_finished_folds_keep_their_settings_and_cached_ones_are_others() -> None:
+def test_cache_features_changes_the_facts_only_if_it_is_on() -> None:
     facts = [
         Member("tiny_cnn", recipe=Recipe(optim=Optim(head_only_epochs=1, cache_features=c))).facts(
             32
@@ -168,12 +166,12 @@ def test_finished_folds_keep_their_settings_and_cached_ones_are_others() -> None
     assert facts[1]["recipe"]["optim"]["cache_features"] is True
 
 
-def test_a_cache_without_the_phase_is_refused() -> None:
+def test_cached_features_without_head_only_epochs_are_refused() -> None:
     with pytest.raises(DataError, match=r"head_only_epochs is 0"):
         Optim(cache_features=True)
 
 
-def test_a_network_with_more_behind_its_classifier_is_refused() -> None:
+def test_a_network_with_layers_after_its_classifier_is_refused() -> None:
     images = torch.rand(2, 3, 32, 32)
     for name, ends_there in (("tiny_cnn", True), ("cnn3_sigmoid", False)):
         model = build_network(Member(name, pretrained=False), 2, image_size=32).eval()
@@ -188,7 +186,7 @@ def test_a_network_with_more_behind_its_classifier_is_refused() -> None:
             refuse_other_tails(model, features, logits)
 
 
-def test_tails_are_compared_in_full_precision_where_the_training_allows_less() -> None:
+def test_classifiers_are_compared_in_full_precision() -> None:
     model = build_network(Member("tiny_cnn", pretrained=False), 2, image_size=32).eval()
     with torch.inference_mode():
         images = torch.rand(2, 3, 32, 32)

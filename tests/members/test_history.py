@@ -1,4 +1,4 @@
-"""A job's curve stands on disk from its first epoch on, whether it ends well or not."""
+"""The history of a job is written after each epoch, also if the job fails."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ensemble_kit.members.jobs.run_job import run_job
 
 
 @pytest.mark.parametrize("after", [1, 3])
-def test_a_job_that_fails_keeps_the_curve_of_its_finished_epochs(
+def test_a_failed_job_has_the_history_of_its_finished_epochs(
     make_job: Callable[..., Job], after: int
 ) -> None:
     job, events = make_job(epochs=3), list[EpochEnded]()
@@ -26,12 +26,12 @@ def test_a_job_that_fails_keeps_the_curve_of_its_finished_epochs(
 
     with pytest.raises(RuntimeError, match="lightning"):
         run_job(job, fail)
-    kept = pd.read_csv(job.folder / "history.csv")
-    assert kept["epoch"].tolist() == list(range(after))
-    assert kept["train_loss"].tolist() == [e.train_loss for e in events]
-    assert set(kept["val_on"]) == {"held-out fold"}
+    history = pd.read_csv(job.folder / "history.csv")
+    assert history["epoch"].tolist() == list(range(after))
+    assert history["train_loss"].tolist() == [e.train_loss for e in events]
+    assert set(history["val_on"]) == {"held-out fold"}
     assert not (job.folder / "fold.json").exists()
     run_job(job)
     whole = pd.read_csv(job.folder / "history.csv")
     assert whole["epoch"].tolist() == [0, 1, 2]
-    assert whole["train_loss"].tolist()[:after] == kept["train_loss"].tolist()
+    assert whole["train_loss"].tolist()[:after] == history["train_loss"].tolist()

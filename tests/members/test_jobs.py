@@ -1,4 +1,4 @@
-"""How one job trains: what it may look at, that it repeats itself and leaves whole files."""
+"""Training of one job: the images that it uses, reproducibility, and its files."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def run(job: Job) -> Job:
     return job
 
 
-# -- what a job may look at ----------------------------------------------------------------
+# -- images that a job may use -------------------------------------------------------------
 
-HONEST = [{}, {"select_on": "inner"}, {"select_on": "inner", "patience": 1, "epochs": 6},
+BLIND_RECIPES = [{}, {"select_on": "inner"}, {"select_on": "inner", "patience": 1, "epochs": 6},
           {"schedule": "plateau", "select_on": "inner"}]  # fmt: skip
 
 
-@pytest.mark.parametrize("recipe", HONEST, ids=str)
-@pytest.mark.parametrize("part", ["kept", "test"])
+@pytest.mark.parametrize("recipe", BLIND_RECIPES, ids=str)
+@pytest.mark.parametrize("part", ["held-out", "test"])
 def test_weights_do_not_depend_on_held_out_images(
     make_job: MakeJob, with_pixels: Callable[[Job, str], Job], recipe: dict[str, object], part: str
 ) -> None:
@@ -66,21 +66,22 @@ def test_weights_do_depend_on_the_images_that_train(
     assert weights(run(make_job("a"))) != weights(run(with_pixels(make_job("b"), "train")))
 
 
-def test_selecting_on_the_held_out_fold_looks_at_it_and_has_a_caveat(
+def test_selecting_on_the_held_out_fold_has_a_caveat(
     make_job: MakeJob, with_pixels: Callable[[Job, str], Job]
 ) -> None:
     seen = run(make_job("a", select_on="held-out-fold", epochs=6))
     record = read_record(seen.folder)
     assert record is not None
-    assert "chosen on the very fold whose logits are kept" in record["stamps"][0]
+    (caveat,) = record["stamps"]
+    assert "held-out fold" in caveat
     blind = read_record(
-        run(with_pixels(make_job("b", select_on="held-out-fold", epochs=6), "kept")).folder
+        run(with_pixels(make_job("b", select_on="held-out-fold", epochs=6), "held-out")).folder
     )
     assert blind is not None
     assert blind["chosen_epoch"] != record["chosen_epoch"]
 
 
-def test_the_rows_of_a_job_do_not_overlap_and_neither_do_their_patients(make_job: MakeJob) -> None:
+def test_rows_and_patients_of_a_job_do_not_overlap(make_job: MakeJob) -> None:
     for select_on in ("none", "inner", "held-out-fold"):
         job = make_job(fold=1, select_on=select_on)
         parts = job.parts()
@@ -98,7 +99,7 @@ def test_the_rows_of_a_job_do_not_overlap_and_neither_do_their_patients(make_job
         assert bool(validation & held_out) == (select_on != "inner")
 
 
-def test_every_training_row_is_fitted_or_held_out_and_each_once(make_job: MakeJob) -> None:
+def test_every_training_row_is_held_out_once(make_job: MakeJob) -> None:
     held_out: list[int] = []
     for fold in range(3):
         parts = make_job(fold=fold).parts()
@@ -126,7 +127,7 @@ def test_a_bag_draws_whole_patients_with_replacement(make_job: MakeJob) -> None:
     assert not {groups[i] for i in job.tiles.sample_ids[job.parts().held_out].tolist()} & set(drawn)
 
 
-# -- the same again ------------------------------------------------------------------------
+# -- reproducibility -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_the_same_seed_gives_the_same_logits(
     assert weights(first) == weights(second)
 
 
-def test_a_job_neither_uses_nor_changes_the_global_generators(make_job: MakeJob) -> None:
+def test_a_job_does_not_use_the_global_generators(make_job: MakeJob) -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
     np.random.seed(1)  # noqa: NPY002
@@ -162,7 +163,7 @@ def test_another_seed_or_name_gives_another_network(
     assert weights(run(make_job("a"))) != weights(run(make_job("b", **change)))
 
 
-def test_the_seed_of_a_fold_does_not_depend_on_the_others(make_job: MakeJob) -> None:
+def test_the_seed_of_a_fold_does_not_depend_on_other_folds(make_job: MakeJob) -> None:
     first, second = make_job(fold=0), make_job(fold=1)
     assert first.model_seed != second.model_seed
     alone = run(make_job("alone", fold=1))
@@ -170,7 +171,7 @@ def test_the_seed_of_a_fold_does_not_depend_on_the_others(make_job: MakeJob) -> 
     assert logits(run(make_job("both", fold=1))) == logits(alone)
 
 
-# -- what is left on the disk --------------------------------------------------------------
+# -- files ---------------------------------------------------------------------------------
 
 
 def test_timm_opens_the_stored_network_and_it_gives_the_stored_logits(make_job: MakeJob) -> None:
@@ -194,9 +195,7 @@ def test_the_stored_network_names_its_classes(make_job: MakeJob) -> None:
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_a_stored_network_claims_no_other_size_and_no_origin_but_its_own(
-    tmp_path: Path, published: bool
-) -> None:
+def test_a_stored_network_has_only_its_own_size_and_origin(tmp_path: Path, published: bool) -> None:
     model: Any = timm.create_model("densenet121", num_classes=2)
     theirs = model.pretrained_cfg
     assert {"tag", "license", "test_input_size", "test_crop_pct"} <= theirs.keys()
@@ -221,7 +220,7 @@ def test_a_stored_network_claims_no_other_size_and_no_origin_but_its_own(
     assert {k: read[k] for k in input_config} == input_config
 
 
-def test_a_network_of_random_first_weights_has_no_origin(make_job: MakeJob) -> None:
+def test_a_network_with_random_initial_weights_has_no_origin(make_job: MakeJob) -> None:
     job = run(make_job(epochs=1, member={"network": "test_resnet"}))
     config = json.loads((job.folder / "config.json").read_text())["pretrained_cfg"]
     assert not {"tag", "license"} & config.keys()
@@ -261,7 +260,7 @@ def test_changed_settings_are_refused_with_the_changed_keys(make_job: MakeJob) -
     assert caught.value.exit_code == 3
 
 
-def test_other_folds_make_another_job(make_job: MakeJob) -> None:
+def test_a_job_of_other_folds_is_refused(make_job: MakeJob) -> None:
     job = run(make_job(epochs=1))
     other = dataclasses.replace(job, folds=make_folds(job.manifest, 3, seed=9))
     with pytest.raises(DataError, match="folds: "):
@@ -295,7 +294,7 @@ def test_patience_stops_early_and_the_fixed_schedule_does_not(make_job: MakeJob)
 @pytest.mark.parametrize(
     "first", [{"optim": {"head_only_epochs": 4}}, {"warmup_epochs": 3.5}], ids=str
 )
-def test_patience_is_counted_from_where_the_whole_network_learns_at_full_rate(
+def test_patience_counts_epochs_at_the_full_rate_only(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, first: dict[str, Any]
 ) -> None:
     real = Fit.validation_logits

@@ -1,4 +1,4 @@
-"""Mixup and CutMix: what they do to images and labels, beside whichever augmentation."""
+"""Mixup and CutMix of images and labels, with any augmentation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ensemble_kit.members.training import loop as train_module
 from ensemble_kit.members.training.losses import mixed
 
 N = 6
-# Each image has one grey of its own, so that a mixed one says what it is made of.
+# Each image has its own grey, so that the shares in a mixed image can be computed.
 IMAGES = torch.arange(N, dtype=torch.float32).reshape(N, 1, 1, 1).expand(N, 3, 8, 8).contiguous()
 LABELS = torch.arange(N)
 
@@ -30,12 +30,12 @@ def mix(seed: int = 0, **alphas: float) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def is_blend(images: torch.Tensor) -> bool:
-    """Whether every image is still of one grey."""
+    """Whether every image has one grey."""
     return bool((images == images[:, :1, :1, :1]).all())
 
 
 @pytest.mark.parametrize("alphas", [{"mixup": 0.2}, {"cutmix": 1.0}, {"mixup": 2.0, "cutmix": 0.5}])
-def test_labels_hold_the_share_that_each_image_has(alphas: dict[str, float]) -> None:
+def test_mixed_labels_are_the_shares_of_the_images(alphas: dict[str, float]) -> None:
     for seed in range(20):
         images, soft = mix(seed, **alphas)
         torch.testing.assert_close(soft.sum(dim=1), torch.ones(N))
@@ -86,7 +86,7 @@ def test_a_job_mixes_on_top_of_any_augmentation(
     assert any(not torch.equal(t, one_hot(t.argmax(dim=1), t.shape[1]).float()) for t in targets)
 
 
-def test_folds_that_were_finished_before_mixing_was_a_setting_stay_finished() -> None:
+def test_mixing_changes_the_facts_only_if_it_is_on() -> None:
     plain = Member("tiny_cnn", recipe=Recipe()).facts(16)["recipe"]["regularize"]
     assert not plain.keys() & {"mixup", "cutmix"}
     both = Recipe(regularize={"mixup": 0.2, "cutmix": 1.0})
@@ -95,14 +95,14 @@ def test_folds_that_were_finished_before_mixing_was_a_setting_stay_finished() ->
 
 
 @pytest.mark.parametrize("alphas", [{"mixup": 1.0}, {"cutmix": 1.0}])
-def test_the_training_accuracy_counts_the_class_that_weighs_more_in_the_mix(
+def test_the_training_accuracy_uses_the_class_with_the_larger_share(
     alphas: dict[str, float], make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = train_module.take_step
 
     def knows_all(training: Any, images: Any, target: torch.Tensor, *more: Any) -> Any:
         loss, _ = real(training, images, target, *more)
-        return loss, target  # a network that answers every mix right
+        return loss, target  # a network with perfect predictions
 
     monkeypatch.setattr(train_module, "take_step", knows_all)
     job = make_job(epochs=2, regularize=alphas)

@@ -1,4 +1,4 @@
-"""Jobs that leave out two folds: which rows they see, that they end as every job, and what they add up to."""
+"""Jobs that leave out two folds: their rows, their files, and nested predictions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ensemble_kit.files import digest_file, write_json
 from ensemble_kit.folds import make_folds
 from ensemble_kit.folds.fold_key import pairs_of, read_left_out
 from ensemble_kit.members.fit_members import fit_members
-from ensemble_kit.members.jobs.events import EpochEnded, Event, JobFinished, JobStarted
+from ensemble_kit.members.jobs.events import Event, JobFinished, JobStarted
 from ensemble_kit.members.jobs.job import Job
 from ensemble_kit.members.jobs.job_spec import open_job
 from ensemble_kit.members.jobs.nested_folds import seconds_of_pairs
@@ -34,14 +34,14 @@ MakeJob = Callable[..., Job]
 
 
 @pytest.mark.parametrize("n_splits", [3, 4, 5, 12])
-def test_there_are_k_times_k_minus_1_halves_pairs(n_splits: int) -> None:
+def test_the_number_of_pairs_is_k_times_k_minus_1_over_2(n_splits: int) -> None:
     pairs = pairs_of(n_splits)
     assert len(set(pairs)) == n_splits * (n_splits - 1) // 2
     assert all(read_left_out(pair, n_splits) == pair for pair in pairs)
 
 
 @pytest.mark.parametrize("word", ["3", "-1", "1-0", "1-1", "0-3", "0-1-2", "x", "", "0-"])
-def test_a_word_that_names_no_fold_and_no_pair_is_refused(word: str) -> None:
+def test_an_unknown_fold_or_pair_is_refused(word: str) -> None:
     with pytest.raises(DataError, match="0 to 2"):
         read_left_out(word, 3)
 
@@ -50,9 +50,7 @@ def test_a_word_that_names_no_fold_and_no_pair_is_refused(word: str) -> None:
 
 
 @pytest.mark.parametrize("select_on", ["none", "inner"])
-def test_a_pair_job_sees_neither_fold_and_keeps_the_rows_of_both(
-    make_job: MakeJob, select_on: str
-) -> None:
+def test_a_pair_job_holds_out_the_rows_of_both_folds(make_job: MakeJob, select_on: str) -> None:
     job = make_job(fold="0-2", select_on=select_on)
     train = job.manifest.part("train")
     fold = dict(zip(job.tiles.rows(train.sample_ids).tolist(), job.folds.of(train), strict=True))
@@ -65,7 +63,7 @@ def test_a_pair_job_sees_neither_fold_and_keeps_the_rows_of_both(
         assert {fold[i] for i in parts.fit.validation.tolist()} == {1}
 
 
-def test_a_pair_job_ends_with_its_record_and_a_seed_of_its_own(make_job: MakeJob) -> None:
+def test_a_pair_job_writes_its_record_and_has_its_own_seed(make_job: MakeJob) -> None:
     job = make_job(fold="0-2", epochs=1)
     run_job(job)
     assert job.finished()
@@ -78,20 +76,12 @@ def test_a_pair_job_ends_with_its_record_and_a_seed_of_its_own(make_job: MakeJob
 
 @pytest.mark.parametrize("recipe", [{}, {"select_on": "inner", "patience": 2}], ids=str)
 def test_a_pair_job_resumed_equals_an_uninterrupted_one_bit_for_bit(
-    make_job: MakeJob, recipe: dict[str, Any]
+    make_job: MakeJob, interrupt: Callable[[Job, int], None], recipe: dict[str, Any]
 ) -> None:
-    class PulledPlugError(Exception):
-        pass
-
-    def watch(event: Event) -> None:
-        if isinstance(event, EpochEnded) and event.epoch == 1:
-            raise PulledPlugError
-
     whole = make_job("whole", fold="1-2", epochs=4, **recipe)
     torn = make_job("torn", fold="1-2", epochs=4, **recipe)
     run_job(whole)
-    with pytest.raises(PulledPlugError):
-        run_job(torn, watch)
+    interrupt(torn, 2)
     seen: list[Event] = []
     run_job(torn, seen.append)
     assert [e.first_epoch for e in seen if isinstance(e, JobStarted)] == [2]
@@ -99,7 +89,7 @@ def test_a_pair_job_resumed_equals_an_uninterrupted_one_bit_for_bit(
         assert digest_file(torn.folder / name) == digest_file(whole.folder / name)
 
 
-# -- all of them ---------------------------------------------------------------------------
+# -- a whole run ---------------------------------------------------------------------------
 
 
 def tiny(**recipe: Any) -> Member:
@@ -109,7 +99,7 @@ def tiny(**recipe: Any) -> Member:
 
 @pytest.fixture
 def fit(trained: Any) -> Callable[..., list[Event]]:
-    """Train one tiny network on the shared slides; the events."""
+    """Train one tiny network on the shared slides; return the events."""
 
     def call(run: Run, **options: Any) -> list[Event]:
         events: list[Event] = []
@@ -120,7 +110,7 @@ def fit(trained: Any) -> Callable[..., list[Event]]:
     return call
 
 
-def test_nested_adds_the_pairs_after_the_folds_and_skips_what_is_finished(
+def test_nested_adds_the_pairs_after_the_folds_and_skips_finished_jobs(
     fit: Callable[..., list[Event]], tmp_path: Path
 ) -> None:
     run = Run(tmp_path / "run")
@@ -143,11 +133,11 @@ def test_nested_adds_the_pairs_after_the_folds_and_skips_what_is_finished(
     assert after.about["pairs_done"] == ["0-1", "0-2", "1-2"]
     assert not [e for e in fit(run, nested=True) if isinstance(e, JobFinished)]
     assert not [e for e in fit(run) if isinstance(e, JobFinished)]
-    assert run.store.read("tiny_cnn").nested is not None, "a later call without --nested keeps them"
+    assert run.store.read("tiny_cnn").nested is not None, "lost by a call without --nested"
     assert Counter(job.state for job in run_status(run)) == {"done": 6}
 
 
-def test_status_counts_the_pairs_that_wait_fail_and_are_done(
+def test_the_status_counts_waiting_failed_and_finished_pairs(
     fit: Callable[..., list[Event]], tmp_path: Path
 ) -> None:
     run = Run(tmp_path / "run")
@@ -160,7 +150,7 @@ def test_status_counts_the_pairs_that_wait_fail_and_are_done(
     assert found == {0: done, 1: done, 2: done, "0-1": done, "0-2": ("waiting", ""), "1-2": ("failed", "lightning")}  # fmt: skip
 
 
-def test_a_missing_pair_is_nan_where_it_belongs_and_named(
+def test_a_missing_pair_is_nan_and_named_in_the_error(
     fit: Callable[..., list[Event]], trained: Any, tmp_path: Path
 ) -> None:
     run = Run(tmp_path / "run")
@@ -180,7 +170,7 @@ def test_a_missing_pair_is_nan_where_it_belongs_and_named(
         run.nested_predictions()
 
 
-def test_pairs_of_other_settings_are_never_mixed_in(
+def test_pairs_with_other_settings_are_not_used(
     fit: Callable[..., list[Event]], tmp_path: Path
 ) -> None:
     run = Run(tmp_path / "run")
@@ -194,7 +184,7 @@ def test_pairs_of_other_settings_are_never_mixed_in(
         run.nested_predictions()
 
 
-def test_snapshots_have_pairs_of_their_own(
+def test_snapshots_have_their_own_pairs(
     fit: Callable[..., list[Event]], trained: Any, tmp_path: Path
 ) -> None:
     run = Run(tmp_path / "run")
@@ -202,14 +192,16 @@ def test_snapshots_have_pairs_of_their_own(
     fold = trained.folds.of(trained.manifest.part("train"))
     inner = run.nested_predictions()[2].inner
     assert inner.member_names == ("tiny_cnn", "tiny_cnn@snap1")
-    kept = np.isin(fold, (0, 2))
+    held_out = np.isin(fold, (0, 2))
     for m, weights in enumerate(("", "snap1")):
         path = run.fold_dir("tiny_cnn", "0-2") / weights / "logits-oof.npy"
-        want = np.load(path)[fold[kept] == 0]
+        want = np.load(path)[fold[held_out] == 0]
         assert np.array_equal(inner.logits[inner.fold == 0][:, m], want)
 
 
-def test_the_plan_says_how_many_jobs_more_there_are(cli: Callable[..., tuple[int, str]]) -> None:
+def test_the_plan_shows_the_number_of_jobs_of_the_pairs(
+    cli: Callable[..., tuple[int, str]],
+) -> None:
     code, printed = cli("train-members", "--nested", "--dry-run", "--members", "tiny_cnn,tiny_mobile", "--folds", 4)  # fmt: skip
     assert code == 0
     assert "12 in all" in printed
@@ -218,7 +210,7 @@ def test_the_plan_says_how_many_jobs_more_there_are(cli: Callable[..., tuple[int
     assert "2 folds" in printed
 
 
-def test_shards_divide_the_pairs_too(fit: Callable[..., list[Event]], tmp_path: Path) -> None:
+def test_shards_divide_the_pairs(fit: Callable[..., list[Event]], tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     halves = [
         [e.fold for e in fit(run, nested=True, shard=(i, 2)) if isinstance(e, JobFinished)]
@@ -244,7 +236,7 @@ def test_a_pair_job_is_opened_by_its_name(
     assert "'0-3'" in printed
 
 
-def test_two_folds_leave_nothing_to_train_on(
+def test_nested_cross_validation_with_two_folds_is_refused(
     fit: Callable[..., list[Event]], trained: Any, tmp_path: Path
 ) -> None:
     folds = make_folds(trained.manifest, 2, seed=0)
@@ -254,7 +246,7 @@ def test_two_folds_leave_nothing_to_train_on(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_member_that_looks_at_the_folds_left_out_has_no_nested_predictions(
+def test_nested_cross_validation_refuses_selection_on_the_held_out_fold(
     fit: Callable[..., list[Event]], tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"tiny_cnn .*select_on"):

@@ -1,4 +1,4 @@
-"""What only a GPU can show: number formats, running out of its memory, waiting for it, tiles there."""
+"""Tests that need a GPU: precisions, full memory, waits of the host, resident tiles."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GPU = torch.device("cuda")
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """This process may take 1.5 GiB of the card."""
+    """Limit this process to 1.5 GiB of the GPU's memory."""
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(1.5 * 2**30 / total)
@@ -64,7 +64,7 @@ def test_every_number_format_learns_and_stored_logits_equal_those_of_a_cpu(preci
 
 
 @pytest.mark.parametrize("average", [{"ema_decay": 0.9}, {"average_last": 2}])
-def test_averaged_weights_learn_there_too(average: dict[str, float]) -> None:
+def test_averaged_weights_learn_on_a_gpu(average: dict[str, float]) -> None:
     recipe = {"epochs": 8, "batch_size": 16, "learning_rate": 3e-3, "regularize": average}
     fit = trained("tiny_resnet", 64, 32, "bf16", **recipe)
     assert fit.training.averaged is not None
@@ -80,7 +80,7 @@ def test_row_36_a_full_gpu_gets_the_batch_in_parts() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_step_s_images_and_average_wait_for_nothing(name: str) -> None:
+def test_batches_and_averages_do_not_wait_for_the_gpu(name: str) -> None:
     tiles, labels = tiles_of(32, 32)
     rows = np.arange(32)
     batches = Batches(
@@ -99,7 +99,7 @@ def test_a_step_s_images_and_average_wait_for_nothing(name: str) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_nothing_waits_between_the_first_step_of_an_epoch_and_its_last(
+def test_the_host_does_not_wait_between_the_steps_of_an_epoch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     n_steps, taken, step = 4, 0, train_module.take_step
@@ -120,7 +120,7 @@ def test_nothing_waits_between_the_first_step_of_an_epoch_and_its_last(
     assert taken == 2 * n_steps
 
 
-def test_tiles_that_do_not_fit_arrive_as_those_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streamed_tiles_equal_resident_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     tiles, _ = tiles_of(64, 32)
     steps = [np.arange(8 * i, 8 * i + 8) for i in range(8)]
     resident = [b.cpu() for b in loader.open_loader(tiles, GPU)(steps)]

@@ -1,4 +1,4 @@
-"""The folds of a member are trained in one precision, whoever starts them and where."""
+"""All folds of a member are trained in one precision, also on several machines."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def fit(trained: Any, tmp_path: Path) -> Fit:
 
 
 def rule(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Make `auto` mean this, as on another machine."""
+    """Let `auto` choose this precision, as on another machine."""
     monkeypatch.setattr(
         probe,
         "choose_precision",
@@ -65,30 +65,26 @@ def test_another_precision_is_refused_once_folds_are_trained(fit: Fit, tmp_path:
     assert sum(isinstance(e, JobStarted) for e in events) == 3
 
 
-def test_what_was_asked_for_once_holds_for_the_folds_that_come_later(fit: Fit) -> None:
+def test_a_requested_precision_holds_for_later_folds(fit: Fit) -> None:
     fit(precision="bf16", shard=(1, 2))
     assert started(fit()) == {"bf16"}
 
 
-def test_a_fold_that_is_only_begun_holds_the_others_to_its_precision(
-    fit: Fit, tmp_path: Path
-) -> None:
-    class PulledPlugError(BaseException):
-        pass
+def test_a_begun_fold_sets_the_precision_of_the_other_folds(fit: Fit, tmp_path: Path) -> None:
+    def stop(*_: Any) -> Any:
+        folder = tmp_path / "run" / "members" / "tiny_cnn" / "fold-0"
+        folder.mkdir(parents=True)
+        (folder / "progress.json").write_text("{}")
+        raise KeyboardInterrupt
 
-    def pulled(*_: Any) -> Any:
-        (tmp_path / "run" / "members" / "tiny_cnn" / "fold-0").mkdir(parents=True)
-        (tmp_path / "run" / "members" / "tiny_cnn" / "fold-0" / "progress.json").write_text("{}")
-        raise PulledPlugError
-
-    with pytest.raises(PulledPlugError):
-        fit(precision="bf16", engine=pulled)
+    with pytest.raises(KeyboardInterrupt):
+        fit(precision="bf16", engine=stop)
     with pytest.raises(DataError, match=r"fp32.*bf16"):
         fit(precision="fp32")
     assert started(fit()) == {"bf16"}
 
 
-def test_two_hosts_that_plan_one_after_the_other_agree_before_anything_is_trained(
+def test_two_hosts_that_plan_one_after_the_other_use_the_same_precision(
     fit: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rule(monkeypatch, "bf16")
@@ -97,7 +93,7 @@ def test_two_hosts_that_plan_one_after_the_other_agree_before_anything_is_traine
     assert started(fit()) == {"bf16"}
 
 
-def test_folds_of_another_device_go_on_in_what_pays_here_and_it_is_said(
+def test_folds_on_another_device_can_differ_in_precision_with_a_notice(
     fit: Fit, tmp_path: Path, trained: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit(precision="bf16", shard=(1, 2))
@@ -107,10 +103,12 @@ def test_folds_of_another_device_go_on_in_what_pays_here_and_it_is_said(
     events = fit()
     assert started(events) == {"fp32"}
     printed = " ".join(e.text for e in events if isinstance(e, Notice))
-    assert "other folds were trained in bf16 on cuda, these are in fp32 on cpu" in printed
+    assert "bf16 on cuda" in printed
+    assert "fp32 on cpu" in printed
+    assert "--precision bf16" in printed
 
 
-def test_jobs_elsewhere_settle_what_auto_means_by_the_first_of_them(
+def test_the_first_remote_job_chooses_the_precision_for_auto(
     fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit(engine=lambda jobs, _: [])
@@ -124,7 +122,7 @@ def test_jobs_elsewhere_settle_what_auto_means_by_the_first_of_them(
     assert json.loads(spec.read_text())["settled"] == {"cpu": "bf16"}
 
 
-def test_a_probe_gives_the_memory_of_the_gpu_back(
+def test_memory_is_released_after_the_speed_test(
     make_job: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     given: list[torch.device] = []

@@ -1,4 +1,4 @@
-"""An augmentation of one's own trains as a named one does, and its job needs no settings file."""
+"""A custom augmentation trains like a preset, and its job needs no settings file."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ def logits(job: Job) -> bytes:
     return bytes(np.load(job.folder / "logits-oof.npy").tobytes())
 
 
-def test_the_keys_of_a_preset_train_as_its_name_does(make_job: Callable[..., Job]) -> None:
+def test_the_keys_of_a_preset_train_like_its_name(make_job: Callable[..., Job]) -> None:
     named = logits(make_job("a", epochs=1, augmentation="light"))
     assert logits(make_job("b", epochs=1, augmentation=PRESETS["light"])) == named
     assert logits(make_job("c", epochs=1, augmentation=Augmentation(rotation=90))) != named
 
 
-def test_the_record_of_a_fold_holds_the_keys_that_are_on(make_job: Callable[..., Job]) -> None:
-    kept = {"flip_vertical": True, "stain": 0.25}
-    job = make_job(epochs=1, augmentation=Augmentation(**kept))
+def test_the_record_of_a_fold_holds_the_keys_of_the_augmentation(
+    make_job: Callable[..., Job],
+) -> None:
+    values = {"flip_vertical": True, "stain": 0.25}
+    job = make_job(epochs=1, augmentation=Augmentation(**values))
     run_job(job)
-    assert read_json(job.folder / "recipe.json")["augmentation"] == kept
+    assert read_json(job.folder / "recipe.json")["augmentation"] == values
     made_of = read_json(job.folder / "fold.json")["made_of"]
-    assert made_of["member"]["recipe"]["augmentation"] == kept
-    assert make_job(epochs=1, augmentation=kept).finished(), "the keys are the augmentation"
-    assert make_job(epochs=1, augmentation=Augmentation(**kept, hue=0.1)).changes() == [
+    assert made_of["member"]["recipe"]["augmentation"] == values
+    assert make_job(epochs=1, augmentation=values).finished(), "the keys are the augmentation"
+    assert make_job(epochs=1, augmentation=Augmentation(**values, hue=0.1)).changes() == [
         "member.recipe.augmentation.hue: the default -> 0.1"
     ]

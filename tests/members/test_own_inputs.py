@@ -1,4 +1,4 @@
-"""Members that see other inputs: what reaches the network is what their settings say, wherever they run."""
+"""Members with different inputs: the network gets the input of its settings, on any machine."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def by_hand(pixels: np.ndarray, color: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("color", ["rgb", "grayscale", "hed"])
-def test_the_stored_network_answers_so_when_its_inputs_are_made_by_hand(
+def test_the_stored_network_gives_the_stored_logits_for_handmade_inputs(
     make_job: MakeJob, color: str
 ) -> None:
     job = make_job(member={"color": color})
@@ -66,7 +66,7 @@ def test_the_stored_network_answers_so_when_its_inputs_are_made_by_hand(
     assert printed == (None if color == "rgb" else {"color": color})
 
 
-def test_luma_is_normalised_as_the_network_normalises_grey(make_job: MakeJob) -> None:
+def test_luma_has_the_statistics_of_grey(make_job: MakeJob) -> None:
     job = make_job(member={"color": "grayscale"})
     fit = Fit.start(job.member, job.tiles, 2, device=torch.device("cpu"), precision="fp32", seed=0)
     assert fit.mean == pytest.approx((0.299 * 0.485 + 0.587 * 0.456 + 0.114 * 0.406,))
@@ -89,7 +89,7 @@ def test_a_finished_fold_of_another_input_is_refused(
         other.finished()
 
 
-def test_a_plain_member_s_facts_are_those_of_before_there_were_inputs() -> None:
+def test_facts_leave_out_later_settings_at_their_defaults() -> None:
     facts = Member("tiny_cnn", image_size=16).facts(16)
     assert sorted(facts) == [
         "bag", "drop_rate", "head", "image_size", "network", "pretrained", "recipe", "seed", "tuned", "weights",
@@ -123,7 +123,7 @@ def paired(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Manifest, lis
     return run, manifest, members
 
 
-def test_every_input_of_a_pair_is_a_member_named_so(paired: Any) -> None:
+def test_every_input_of_a_pair_is_a_member_with_its_own_name(paired: Any) -> None:
     run, manifest, _ = paired
     table = run.predictions("test")
     assert table.member_names == (
@@ -139,9 +139,7 @@ def test_every_input_of_a_pair_is_a_member_named_so(paired: Any) -> None:
     ("member", "channels"),
     [("tiny_cnn", 6), ("tiny_cnn-he", 3), ("tiny_cnn-grayscale", 2), ("tiny_resnet-lab", 6)],
 )
-def test_a_network_has_as_many_inputs_as_its_pictures_have_channels(
-    paired: Any, member: str, channels: int
-) -> None:
+def test_a_network_has_the_channels_of_its_images(paired: Any, member: str, channels: int) -> None:
     run, _, _ = paired
     model = timm.create_model(f"local-dir:{run.fold_dir(member, 0)}", pretrained=True)
     assert next(model.parameters()).shape[1] == channels
@@ -149,7 +147,7 @@ def test_a_network_has_as_many_inputs_as_its_pictures_have_channels(
     assert spec["parameters"] == sum(p.numel() for p in model.parameters())
 
 
-def test_a_job_opened_elsewhere_has_the_very_same_inputs(
+def test_a_job_opened_on_another_machine_has_the_same_tiles(
     paired: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     run, manifest, members = paired
@@ -164,7 +162,7 @@ def test_a_job_opened_elsewhere_has_the_very_same_inputs(
         assert job.finished()
 
 
-def test_a_member_trained_elsewhere_gives_the_logits_of_this_machine(
+def test_a_member_trained_on_another_machine_has_the_same_logits(
     paired: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import shutil
@@ -185,8 +183,8 @@ def test_a_member_trained_elsewhere_gives_the_logits_of_this_machine(
 @pytest.mark.parametrize("channels", [1, 2, 6])
 @pytest.mark.parametrize("network", ["resnet18", "efficientnet_b0", "densenet121", "efficientnetv2_b0",
                                      *(n for n in NETWORKS if NETWORKS[n][0].startswith("ek_"))])  # fmt: skip
-def test_every_kind_of_network_takes_one_two_and_six_channels(network: str, channels: int) -> None:
-    # Some of ours are built for their size, and would have 126 million parameters at their native one.
+def test_all_networks_accept_one_two_and_six_channels(network: str, channels: int) -> None:
+    # Some networks are built for one size, and have 126 million parameters at their native one.
     size = 32 if NETWORKS[network][0] in FIXED_SIZE else min(native_size(network), 64)
     member = Member(network, pretrained=False)
     model = build_network(member, 2, image_size=size, in_channels=channels)

@@ -1,4 +1,4 @@
-"""Which parameters learn at which rate, and which of them decay."""
+"""Learning rates and weight decay of parameter groups."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def groups_of(model: nn.Module, **optim: float) -> dict[str, tuple[float, float]
 
 
 def depths(model: nn.Module) -> dict[str, list[int]]:
-    """How many layers above each parameter, by module."""
+    """Number of layer groups after each parameter, by module."""
     out: dict[str, list[int]] = {}
     for name, (scale, _) in groups_of(model, layer_decay=DECAY).items():
         depth = round(float(torch.log(torch.tensor(scale)) / torch.log(torch.tensor(DECAY))))
@@ -42,7 +42,7 @@ def depths(model: nn.Module) -> dict[str, list[int]]:
 
 
 @pytest.mark.parametrize("network", ["resnet18", "densenet121", "tiny_resnet"])
-def test_a_head_of_our_own_leaves_a_body_s_layers_as_they_are(network: str) -> None:
+def test_a_dense_head_does_not_change_the_layer_groups_of_the_backbone(network: str) -> None:
     plain, own = depths(built(network)), depths(built(network, head=(8,)))
     backbone = {
         name.removeprefix("body."): d for name, d in own.items() if name.startswith("body.")
@@ -53,7 +53,7 @@ def test_a_head_of_our_own_leaves_a_body_s_layers_as_they_are(network: str) -> N
 
 @pytest.mark.parametrize("network", ["densenet121", "efficientnet_b4", "efficientnetv2_s"])
 @pytest.mark.parametrize("head", [(), (8,)], ids=str)
-def test_no_layer_of_a_deep_network_is_left_without_a_rate(
+def test_every_layer_of_a_deep_network_has_a_learning_rate(
     network: str, head: tuple[int, ...]
 ) -> None:
     model = built(network, head)
@@ -63,7 +63,7 @@ def test_no_layer_of_a_deep_network_is_left_without_a_rate(
     assert {scales[name] for name in head_parameters(model)} == {1.0}
 
 
-def test_a_body_without_groups_of_its_own_is_split_by_timm() -> None:
+def test_timm_groups_the_layers_of_a_backbone_without_groups() -> None:
     scales = {d for ds in depths(built("pit_ti_224", head=(8,), size=224)).values() for d in ds}
     assert scales == set(range(max(scales) + 1))
     assert max(scales) > 10
@@ -77,7 +77,7 @@ def test_each_stage_of_a_small_network_is_a_layer(network: str) -> None:
         assert set(found) == {want}, name
 
 
-def test_a_stage_with_its_normalisation_and_a_dense_layer_are_layers() -> None:
+def test_stages_and_dense_layers_are_layer_groups() -> None:
     assert depths(built("cnn4")) == {
         "stages.0": [5, 5], "stages.1": [5, 5], "stages.4": [4, 4], "stages.5": [4, 4],
         "stages.8": [3, 3], "stages.9": [3, 3], "stages.12": [2, 2], "stages.13": [2, 2],
@@ -91,7 +91,7 @@ def test_a_stage_with_its_normalisation_and_a_dense_layer_are_layers() -> None:
 
 @pytest.mark.parametrize("layer_decay", [1.0, DECAY])
 @pytest.mark.parametrize("head", [(), (8,)])
-def test_what_a_network_exempts_from_decay_does_not_decay(
+def test_parameters_that_a_network_exempts_have_no_weight_decay(
     layer_decay: float, head: tuple[int, ...]
 ) -> None:
     model = built("vit_tiny_patch16_224", head, size=224)
@@ -108,7 +108,7 @@ def test_both_heads_of_a_distilled_network_learn_at_the_head_s_rate() -> None:
     assert fast == {"head.weight", "head.bias", "head_dist.weight", "head_dist.bias"}
 
 
-def test_timm_s_own_groups_are_those_of_a_plain_network() -> None:
+def test_a_plain_network_has_the_groups_of_timm() -> None:
     model = timm.create_model("resnet18", num_classes=2)
     theirs = timm.optim.create_optimizer_v2(
         model, "sgd", lr=1.0, weight_decay=1.0, layer_decay=DECAY

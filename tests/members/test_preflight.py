@@ -1,4 +1,4 @@
-"""Mistakes that can be known up front are told before anything is written, and by the right code."""
+"""Invalid members are refused before anything is written, with the right exit code."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ MISTAKES = [
     (member(recipe={"optim": {"name": "lookahead_adahessian"}}), 2, "lookahead_adahessian"),
     (member(recipe={"augmentation": "lite"}), 2, "'lite'"),
     (member(recipe={"regularize": {"drop_path": 0.1}}), 3, "'tiny_cnn' .*drop_path"),
-    (member("cnn4", image_size=8), 3, "8 px are too small"),
+    (member("cnn4", image_size=8), 3, "8 px .*'cnn4'"),
     (member("cnn3_sigmoid", recipe={"regularize": {"eval_size": 48}}, image_size=32), 3,
      "'cnn3_sigmoid' .* 48 px"),
-    (member("cnn4", image_size=32, recipe={"regularize": {"eval_size": 8}}), 3, "8 px are too small"),
-    (member("cnn3_sigmoid", image_size=32, head=(8,)), 3, "one sigmoid output keeps its own head"),
+    (member("cnn4", image_size=32, recipe={"regularize": {"eval_size": 8}}), 3, "8 px .*'cnn4'"),
+    (member("cnn3_sigmoid", image_size=32, head=(8,)), 3, "'cnn3_sigmoid' .*one sigmoid output"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("wrong", "code", "words"), MISTAKES, ids=[str(m[2]) for m in MISTAKES])
-def test_a_mistake_that_can_be_known_up_front_leaves_no_run_behind(
+def test_invalid_members_are_refused_before_the_run_is_created(
     trained: Any, tmp_path: Path, wrong: Member, code: int, words: str
 ) -> None:
     run = Run(tmp_path / "run")
@@ -53,7 +53,7 @@ def test_a_mistake_that_can_be_known_up_front_leaves_no_run_behind(
 
 
 @pytest.mark.parametrize("name", ["fusedadam", "bnbadam"])
-def test_an_optimizer_that_lacks_its_device_or_package_is_reported_up_front(
+def test_an_optimizer_without_its_device_or_package_is_refused(
     trained: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -69,7 +69,7 @@ def test_an_optimizer_that_lacks_its_device_or_package_is_reported_up_front(
         ("inception_v4", 80, "64 px"),
     ],
 )
-def test_a_network_that_takes_few_sizes_takes_a_head_of_our_own(
+def test_a_network_of_few_sizes_accepts_a_dense_head(
     trained: Any, network: str, size: int, fault: str
 ) -> None:
     check_members([member(network, image_size=size, head=(8,))], trained.manifest)
@@ -77,7 +77,7 @@ def test_a_network_that_takes_few_sizes_takes_a_head_of_our_own(
         check_members([member(network, image_size=64, head=(8,))], trained.manifest)
 
 
-def test_settings_of_a_head_that_does_not_take_them_are_refused_up_front(
+def test_unsupported_settings_of_a_head_are_refused(
     trained: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deit = {"network": "deit_tiny_distilled_patch16_224", "image_size": 224}
@@ -92,17 +92,15 @@ def test_settings_of_a_head_that_does_not_take_them_are_refused_up_front(
             check_members([member(recipe={"optim": optim})], trained.manifest)
 
 
-def test_first_weights_of_another_network_are_refused_up_front(
-    trained: Any, tmp_path: Path
-) -> None:
+def test_an_initial_checkpoint_of_another_network_is_refused(trained: Any, tmp_path: Path) -> None:
     other = build_network(member("tiny_resnet"), 2, image_size=16)
     save_file(other.state_dict(), tmp_path / "other.safetensors")
-    with pytest.raises(DataError, match=r"lacks or reshapes .* Give a checkpoint of the same"):
+    with pytest.raises(DataError, match=r"other\.safetensors' .*stages\.0"):
         check_members([member(weights=tmp_path / "other.safetensors")], trained.manifest)
     check_members([member("tiny_resnet", weights=tmp_path / "other.safetensors")], trained.manifest)
 
 
-def test_what_can_train_passes_and_leaves_the_global_generator_alone(trained: Any) -> None:
+def test_valid_members_pass_without_using_the_global_generator(trained: Any) -> None:
     state = torch.get_rng_state()
     good = [
         member(),
@@ -115,9 +113,7 @@ def test_what_can_train_passes_and_leaves_the_global_generator_alone(trained: An
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_networks_that_were_built_are_not_built_again(
-    trained: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equal_networks_are_built_once(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     built: list[Member] = []
 
     def build(one: Member, *given: Any, **more: Any) -> torch.nn.Module:
@@ -131,13 +127,14 @@ def test_networks_that_were_built_are_not_built_again(
     assert len(built) == 1
 
 
-def test_the_command_line_says_so_before_its_plan(
+def test_the_command_line_refuses_invalid_members_before_its_plan(
     cli: Callable[..., tuple[int, str]], slides: Path
 ) -> None:
     train = ("train-members", "--data", slides, "--no-pretrained", "--dry-run", "--image-size")
     code, printed = cli(*train, 8, "--members", "cnn4")
     assert code == 3
-    assert "8 px are too small for 'cnn4'" in printed
+    assert "8 px" in printed
+    assert "'cnn4'" in printed
     assert "Traceback" not in printed
     assert "Plan:" not in printed
     code, printed = cli(*train, 16, "--members", "tiny_cnn", "--weights", "nothere.pt")
@@ -145,4 +142,5 @@ def test_the_command_line_says_so_before_its_plan(
     assert "nothere.pt" in printed
     code, printed = cli(*train, 16, "--members", "tiny_cnn:drop_path=0.1")
     assert code == 3
-    assert "Leave drop_rate or drop_path out" in printed
+    assert "'tiny_cnn'" in printed
+    assert "drop_path" in printed

@@ -1,4 +1,4 @@
-"""Two at once, and one who only looks: nothing finished is lost, nobody is refused for a glance."""
+"""Several processes on one run: finished folds are not lost, and short locks are waited for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def finished_job(trained: Any, make_job: Callable[..., Job], path: Path) -> Job:
     return Job(copy.run, job.member, 0, copy.manifest, copy.folds, job.tiles, job.device)
 
 
-def test_a_fold_that_ends_while_others_are_gathered_is_not_lost(
+def test_a_fold_that_finishes_during_a_collection_is_not_lost(
     trained: Any, make_job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = finished_job(trained, make_job, tmp_path / "copy")
@@ -57,7 +57,7 @@ def test_a_fold_that_ends_while_others_are_gathered_is_not_lost(
     assert np.isfinite(stored.oof).all()
 
 
-def test_a_fold_of_other_settings_is_no_part_of_the_member(
+def test_a_fold_with_other_settings_is_not_collected(
     trained: Any, make_job: Any, tmp_path: Path
 ) -> None:
     job = finished_job(trained, make_job, tmp_path / "copy")
@@ -72,7 +72,7 @@ def test_a_fold_of_other_settings_is_no_part_of_the_member(
     np.testing.assert_array_equal(np.isnan(stored.oof).all(axis=1), of_other)
 
 
-def test_folds_are_not_set_aside_under_the_trainer_that_is_at_one(
+def test_folds_are_not_moved_away_while_one_of_them_is_trained(
     trained: Any, tmp_path: Path
 ) -> None:
     run = trained.copied_to(tmp_path / "copy").run
@@ -84,22 +84,22 @@ def test_folds_are_not_set_aside_under_the_trainer_that_is_at_one(
     assert (run.set_aside("tiny_cnn") / "members" / "fold-1" / "fold.json").is_file()
 
 
-def test_a_glance_at_the_lock_does_not_keep_a_job_from_starting(tmp_path: Path) -> None:
-    glance = file_lock(tmp_path / ".lock")
-    glance.__enter__()
-    threading.Timer(0.3, glance.__exit__, args=(None, None, None)).start()
+def test_a_short_lock_does_not_stop_a_job_from_starting(tmp_path: Path) -> None:
+    short = file_lock(tmp_path / ".lock")
+    short.__enter__()
+    threading.Timer(0.3, short.__exit__, args=(None, None, None)).start()
     with claimed(tmp_path):
         assert hold.is_held(tmp_path)
 
 
-def test_a_holder_that_stays_is_named_after_a_short_wait(tmp_path: Path) -> None:
+def test_a_lock_that_stays_is_an_error_after_a_short_wait(tmp_path: Path) -> None:
     with claimed(tmp_path):
         second = hold.held(tmp_path, seconds=0.1)
         with pytest.raises(RunLockedError, match="is used by process"):
             second.__enter__()
 
 
-def test_predictions_that_are_just_being_replaced_are_read_a_moment_later(
+def test_predictions_are_read_again_if_they_are_being_replaced(
     trained: Any, tmp_path: Path
 ) -> None:
     run = trained.copied_to(tmp_path / "copy").run

@@ -1,4 +1,4 @@
-"""A stored network read as checkpoints/README.md says, with Pillow, numpy and timm alone: its very logits."""
+"""A stored network, read as in checkpoints/README.md with Pillow, numpy and timm, gives its logits."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @pytest.fixture(scope="module")
-def printed() -> dict[str, Callable[..., Any]]:
-    """The functions that the README prints."""
+def readme_functions() -> dict[str, Callable[..., Any]]:
+    """The functions in the README."""
     blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)  # fmt: skip
     (block,) = (block for block in blocks if "def macenko" in block)
     names: dict[str, Any] = {}
@@ -50,21 +50,25 @@ def decoded(path: Path) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def resized(image: np.ndarray, own: dict[str, str], height: int, width: int, printed: Any) -> Any:
-    image = printed[own["stain_norm"]](image) if "stain_norm" in own else image
+def resized(
+    image: np.ndarray, own: dict[str, str], height: int, width: int, readme_functions: Any
+) -> Any:
+    image = readme_functions[own["stain_norm"]](image) if "stain_norm" in own else image
     if own.get("data_color") == "grayscale":
         luma = np.rint(image.astype(np.float32) @ LUMA).astype(np.uint8)
         image = np.repeat(luma[..., None], 3, axis=2)
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def in_color(image: np.ndarray, color: str, printed: Any) -> np.ndarray:
+def in_color(image: np.ndarray, color: str, readme_functions: Any) -> np.ndarray:
     if color == "grayscale":
         return (image @ LUMA)[..., None] / 255
-    return np.asarray(printed["hed"](image) if color == "hed" else image / 255)
+    return np.asarray(readme_functions["hed"](image) if color == "hed" else image / 255)
 
 
-def network_input(row: Any, root: Path, config: dict[str, Any], printed: Any) -> np.ndarray:
+def network_input(
+    row: Any, root: Path, config: dict[str, Any], readme_functions: Any
+) -> np.ndarray:
     own, timms = config.get("ensemble_kit", {}), config["pretrained_cfg"]
     _, height, width = timms["input_size"]
     join, files = own.get("join"), [row["path"], row.get("pair_path")]
@@ -72,11 +76,13 @@ def network_input(row: Any, root: Path, config: dict[str, Any], printed: Any) ->
     if join is None:
         files = files[1:] if files[1] and own.get("stain") == "ihc" else files[:1]
     images = [
-        resized(decoded(root / file), own, height, wide, printed)
+        resized(decoded(root / file), own, height, wide, readme_functions)
         for file, wide in zip(files, widths.get(join, (width, width)), strict=False)
     ]
     images = [np.concatenate(images, axis=1)] if join in widths else images
-    seen = np.concatenate([in_color(i, own.get("color", "rgb"), printed) for i in images], axis=2)
+    seen = np.concatenate(
+        [in_color(i, own.get("color", "rgb"), readme_functions) for i in images], axis=2
+    )
     return np.asarray((seen - np.array(timms["mean"])) / np.array(timms["std"]))
 
 
@@ -88,17 +94,17 @@ def views(images: torch.Tensor, tta: str) -> list[torch.Tensor]:
     return four + [p.transpose(2, 3) for p in four] if tta == "dihedral" and square else four
 
 
-def logits_by_hand(folder: Path, root: Path, rows: Any, printed: Any) -> np.ndarray:
+def logits_by_hand(folder: Path, root: Path, rows: Any, readme_functions: Any) -> np.ndarray:
     config = json.loads((folder / "config.json").read_text())
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    images = np.stack([network_input(row, root, config, printed) for row in rows])
+    images = np.stack([network_input(row, root, config, readme_functions) for row in rows])
     batch = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     with torch.inference_mode():
         each = [model(p) for p in views(batch, config.get("ensemble_kit", {}).get("tta", "none"))]
     return np.asarray(torch.stack(each).mean(dim=0))
 
 
-# What the data are read with, their stain normalisation, and members with what is said of each.
+# Options of the data, stain normalisation, and members with their entry in config.json.
 READ = [
     ({"stain": "he"}, "macenko", {
         "tiny_cnn": {"stain": "he", "stain_norm": "macenko"},
@@ -132,10 +138,10 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("options", "stain_norm", "requested"), READ)
-def test_config_json_has_all_that_the_stored_logits_were_computed_from(
+def test_config_json_is_enough_to_compute_the_stored_logits(
     phantom: Path,
     tmp_path: Path,
-    printed: Any,
+    readme_functions: Any,
     options: Any,
     stain_norm: str,
     requested: dict[str, Any],
@@ -152,21 +158,23 @@ def test_config_json_has_all_that_the_stored_logits_were_computed_from(
     for member, want in zip(members, requested.values(), strict=True):
         folder = run.fold_dir(member.name, 0)
         assert read_json(folder / "config.json").get("ensemble_kit") == want
-        tested = logits_by_hand(folder, root, [r for r in rows if r["split"] == "test"], printed)
+        tested = logits_by_hand(
+            folder, root, [r for r in rows if r["split"] == "test"], readme_functions
+        )
         stored = np.load(folder / "logits-test.npy")
         np.testing.assert_allclose(tested, stored, atol=1e-3 * stored.std())
 
 
 @pytest.mark.parametrize("method", ["macenko", "reinhard"])
 @pytest.mark.parametrize("stain", ["HE", "IHC"])
-def test_stains_are_normalised_as_the_readme_prints_it(
-    phantom: Path, printed: Any, method: str, stain: str
+def test_the_readme_normalises_stains_like_the_package(
+    phantom: Path, readme_functions: Any, method: str, stain: str
 ) -> None:
     for path in sorted((phantom / stain).rglob("*.png"))[:6]:
         image = np.array(Image.open(path))
-        np.testing.assert_array_equal(printed[method](image), normalise(image, method))
+        np.testing.assert_array_equal(readme_functions[method](image), normalise(image, method))
     glass = np.full((9, 9, 3), 240, np.uint8)
-    np.testing.assert_array_equal(printed[method](glass), normalise(glass, method))
+    np.testing.assert_array_equal(readme_functions[method](glass), normalise(glass, method))
 
 
 def odd_images() -> dict[str, tuple[Image.Image, dict[str, Any]]]:
@@ -194,7 +202,7 @@ def odd_images() -> dict[str, tuple[Image.Image, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("name", odd_images())
-def test_images_are_decoded_as_the_readme_says(tmp_path: Path, name: str) -> None:
+def test_the_readme_decodes_images_like_the_package(tmp_path: Path, name: str) -> None:
     image, options = odd_images()[name]
     image.save(tmp_path / name, **options)
     np.testing.assert_array_equal(decoded(tmp_path / name), read_image(tmp_path, name))

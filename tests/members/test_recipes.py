@@ -1,4 +1,4 @@
-"""Recipes and members: what they refuse, what decides a digest, what the rates and weights are."""
+"""Recipes and members: invalid values, digests, learning rates, class weights and losses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ensemble_kit.members.recipe_sections import Regularize
 from ensemble_kit.members.training.losses import class_weights, make_loss
 from ensemble_kit.members.training.optim import make_optimizer, plateau_drops, rate_at
 
-# -- rules ---------------------------------------------------------------------------------
+# -- values --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -35,14 +35,12 @@ from ensemble_kit.members.training.optim import make_optimizer, plateau_drops, r
         ({"optim": {"layer_decay": 0}}, "optim.layer_decay"),
     ],
 )  # fmt: skip
-def test_a_value_that_cannot_be_right_is_refused_by_its_name(
-    settings: dict[str, object], key: str
-) -> None:
+def test_an_invalid_value_is_refused_by_its_key(settings: dict[str, object], key: str) -> None:
     with pytest.raises(DataError, match=f"'{key}'"):
         Recipe(**settings)
 
 
-def test_patience_needs_something_to_watch() -> None:
+def test_patience_needs_a_validation_split() -> None:
     with pytest.raises(DataError, match="patience is 3 and select_on is 'none'"):
         Recipe(patience=3)
     assert Recipe(patience=3, select_on="inner").patience == 3
@@ -53,7 +51,7 @@ def test_an_unknown_key_names_the_nearest() -> None:
         Recipe(epoch=3)
 
 
-def test_every_named_recipe_is_one() -> None:
+def test_every_named_recipe_is_valid() -> None:
     presets = read_toml(Path(recipe_module.__file__).with_name("recipes.toml"))
     assert presets
     for name, values in presets.items():
@@ -65,27 +63,27 @@ def test_every_named_recipe_is_one() -> None:
 
 
 @pytest.mark.parametrize("table", [{"drop_path": 0.1}, Regularize(drop_path=0.1)])
-def test_a_table_of_changes_leaves_the_rest_of_a_preset_s_table(table: object) -> None:
+def test_a_nested_change_keeps_the_other_keys_of_a_preset(table: object) -> None:
     regularize = Recipe.preset("best", regularize=table).regularize
     assert (regularize.drop_path, regularize.ema_decay, regularize.tta) == (0.1, 0.998, "dihedral")
     assert Recipe.preset("best", regularize={"ema_decay": 0.0}).regularize.ema_decay == 0.0
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "a b", "x" * 81])
-def test_a_member_s_name_is_a_plain_folder_name(name: str) -> None:
+def test_a_member_name_must_be_a_plain_folder_name(name: str) -> None:
     with pytest.raises(DataError, match="'name'"):
         Member("resnet18", name=name)
 
 
-def test_a_member_is_called_like_its_network_unless_it_has_a_name() -> None:
+def test_the_default_name_of_a_member_is_its_network() -> None:
     assert Member("resnet18").name == "resnet18"
     assert Member("resnet18", name="mine").name == "mine"
 
 
-# -- what decides the logits ---------------------------------------------------------------
+# -- digests -------------------------------------------------------------------------------
 
 
-def test_everything_but_the_name_and_the_place_of_weights_decides_the_digest(
+def test_the_digest_depends_on_everything_but_the_name_and_the_path_of_weights(
     tmp_path: Path,
 ) -> None:
     base = Member("tiny_cnn", image_size=16)
@@ -111,7 +109,7 @@ def rates(recipe: Recipe, steps: int) -> list[float]:
     return [rate_at(s, recipe, steps) for s in range(recipe.epochs * steps)]
 
 
-def test_the_rate_rises_in_a_line_and_falls_on_a_cosine_to_almost_nothing() -> None:
+def test_the_rate_rises_linearly_and_falls_on_a_cosine() -> None:
     recipe = Recipe(epochs=10, learning_rate=0.2, warmup_epochs=2)
     got = rates(recipe, 5)
     want = [0.2 * (s + 1) / 10 for s in range(10)]
@@ -123,7 +121,7 @@ def test_the_rate_rises_in_a_line_and_falls_on_a_cosine_to_almost_nothing() -> N
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant", "step", "one-cycle"])
 @pytest.mark.parametrize("warmup", [0.0, 0.3, 1.0, 99.0])
-def test_a_rate_is_never_zero_nor_above_its_peak(schedule: str, warmup: float) -> None:
+def test_a_rate_is_above_zero_and_at_most_its_peak(schedule: str, warmup: float) -> None:
     recipe = Recipe(epochs=3, learning_rate=0.1, warmup_epochs=warmup, schedule=schedule)
     for steps in (1, 2, 7):
         got = rates(recipe, steps)
@@ -137,7 +135,7 @@ def test_a_constant_rate_is_constant_after_the_warm_up() -> None:
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
-def test_a_training_shorter_than_its_warm_up_comes_down_again(epochs: int) -> None:
+def test_a_training_shorter_than_its_warm_up_ends_with_a_low_rate(epochs: int) -> None:
     recipe = Recipe(epochs=epochs, learning_rate=0.1, warmup_epochs=9)
     got = [rate_at(step, recipe, 10) for step in range(10 * epochs)]
     assert max(got) == got[5 * epochs - 1] == 0.1
@@ -145,18 +143,18 @@ def test_a_training_shorter_than_its_warm_up_comes_down_again(epochs: int) -> No
 
 
 @pytest.mark.parametrize("first", [{"warmup_epochs": 5}, {"optim": {"head_only_epochs": 5}}])
-def test_a_plateau_counts_no_epoch_before_the_full_rate(first: dict[str, Any]) -> None:
+def test_a_plateau_counts_epochs_at_the_full_rate_only(first: dict[str, Any]) -> None:
     optim = {"plateau_epochs": 2, **first.get("optim", {})}
     recipe = Recipe(
         **{"epochs": 12, "schedule": "plateau", "select_on": "inner", "learning_rate": 1.0,
            "warmup_epochs": 0, **first, "optim": optim}
     )  # fmt: skip
     got = [rate_at(epoch, recipe, 1, [1.0] * epoch) for epoch in range(12)]
-    # The first of these losses is the best so far; two more stand still, and two more again.
+    # The first of these losses is the best so far; each two more without improvement are a drop.
     assert got[5:] == pytest.approx([1, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
-def test_a_plateau_drops_after_so_many_epochs_without_improvement() -> None:
+def test_plateau_drops_counts_epochs_without_improvement() -> None:
     assert plateau_drops([3, 2, 1], 2) == 0
     assert plateau_drops([1, 1, 1], 2) == 1
     assert plateau_drops([1, 2, 2, 2, 2], 2) == 2
@@ -166,7 +164,7 @@ def test_a_plateau_drops_after_so_many_epochs_without_improvement() -> None:
 # -- optimizer and loss --------------------------------------------------------------------
 
 
-def test_norms_and_biases_do_not_decay_and_everything_learns_once() -> None:
+def test_norms_and_biases_have_no_weight_decay() -> None:
     model = timm.create_model("ek_tiny_cnn", num_classes=2)
     optimizer = make_optimizer(model, Recipe(weight_decay=0.1))
     decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
@@ -175,7 +173,7 @@ def test_norms_and_biases_do_not_decay_and_everything_learns_once() -> None:
         assert decay[id(parameter)] == (0.1 if parameter.ndim > 1 else 0.0), name
 
 
-def test_the_head_may_learn_faster() -> None:
+def test_the_head_has_its_own_learning_rate() -> None:
     model = timm.create_model("ek_tiny_cnn", num_classes=2)
     optimizer = make_optimizer(model, Recipe(optim={"head_rate": 10.0}), ["fc.weight", "fc.bias"])
     scale = {id(p): g["lr_scale"] for g in optimizer.param_groups for p in g["params"]}
@@ -190,7 +188,7 @@ def test_an_unknown_optimizer_names_the_nearest() -> None:
         make_optimizer(nn.Linear(2, 2), Recipe(optim={"name": "adamv"}))
 
 
-def test_class_weights_are_scikit_learn_s_and_average_one_per_sample() -> None:
+def test_class_weights_equal_scikit_learn_and_average_one_per_sample() -> None:
     labels = np.random.default_rng(0).choice(4, size=300, p=[0.6, 0.25, 0.1, 0.05])
     want = compute_class_weight("balanced", classes=np.arange(4), y=labels)
     got = class_weights(labels, 4)
@@ -202,8 +200,8 @@ def test_class_weights_are_scikit_learn_s_and_average_one_per_sample() -> None:
 @pytest.mark.parametrize("sampling", [s for s in SAMPLINGS if s != "none"])
 def test_imbalance_is_not_corrected_twice(sampling: str) -> None:
     labels = np.array([0] * 16 + [1] * 4)
-    shown = labels[epoch_order(labels, sampling, shuffle=True, seed=0)]
-    assert class_weights(shown, 2).tolist() == [1.0, 1.0], "there is nothing left to weigh"
+    sampled = labels[epoch_order(labels, sampling, shuffle=True, seed=0)]
+    assert class_weights(sampled, 2).tolist() == [1.0, 1.0]
     for kind in ("balanced", "effective"):
         with pytest.raises(DataError, match=f"sampling is '{sampling}' and class_weights is"):
             Recipe(sampling=sampling, class_weights=kind)
@@ -222,7 +220,7 @@ def test_the_loss_is_cross_entropy_with_its_options() -> None:
         assert got(logits, target) == pytest.approx(float(want(logits, target)), rel=1e-6)
 
 
-def test_the_focal_loss_is_its_formula_done_by_hand() -> None:
+def test_the_focal_loss_follows_its_formula() -> None:
     recipe = Recipe(regularize={"focal_gamma": 2.0})
     loss = make_loss(recipe, np.array([0, 1]), 2, torch.device("cpu"))
     logits = torch.tensor([[2.0, 0.0], [0.5, 1.0]])
@@ -233,25 +231,23 @@ def test_the_focal_loss_is_its_formula_done_by_hand() -> None:
 
 @pytest.mark.parametrize("gamma", [0.3, 0.5, 1.0, 2.0])
 @pytest.mark.parametrize("margin", [0.0, 20.0, 1000.0])
-def test_a_focal_loss_of_any_power_has_finite_gradients_however_sure_the_answer(
-    gamma: float, margin: float
-) -> None:
+def test_a_focal_loss_has_finite_gradients_for_any_confidence(gamma: float, margin: float) -> None:
     loss = make_loss(
         Recipe(regularize={"focal_gamma": gamma}), np.array([0, 1]), 2, torch.device("cpu")
     )
     logits = torch.tensor([[margin, 0.0], [margin, 0.0]], requires_grad=True)
-    value = loss(logits, torch.tensor([0, 1]))  # one sure and right, one sure and wrong
+    value = loss(logits, torch.tensor([0, 1]))  # a correct and a wrong prediction
     value.backward()
     assert torch.isfinite(value)
     assert logits.grad is not None
     assert bool(torch.isfinite(logits.grad).all())
-    assert float(logits.grad[1, 0]) > 0.1, "what is wrong still teaches"
+    assert float(logits.grad[1, 0]) > 0.1, "a wrong prediction has no gradient"
 
 
 @pytest.mark.parametrize("gamma", [0.0, 2.0])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_parts_count_by_their_weights_so_that_they_add_up_to_the_whole(
+def test_losses_of_parts_add_up_to_the_loss_of_the_batch(
     gamma: float, smoothing: float, mixed: bool
 ) -> None:
     labels = np.array([0, 0, 0, 1, 2, 2])
@@ -273,7 +269,7 @@ def test_parts_count_by_their_weights_so_that_they_add_up_to_the_whole(
 
 
 @pytest.mark.parametrize("soft", [False, True])
-def test_a_focal_loss_without_focus_is_the_cross_entropy(soft: bool) -> None:
+def test_a_focal_loss_with_gamma_near_0_is_the_cross_entropy(soft: bool) -> None:
     labels = np.array([0, 0, 0, 1, 2, 2])
     logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
     target = torch.from_numpy(labels)
@@ -300,7 +296,7 @@ def test_hard_labels_and_their_one_hot_rows_have_the_same_loss() -> None:
         assert float(loss(logits, soft)) == pytest.approx(float(loss(logits, hard)), rel=1e-6)
 
 
-def test_pretrained_counts_only_where_weights_are_published() -> None:
+def test_pretrained_changes_the_digest_only_with_published_weights() -> None:
     def digest(network: str, pretrained: bool) -> str:
         return Member(network, image_size=16, pretrained=pretrained).digest(16)
 

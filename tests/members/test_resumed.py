@@ -1,4 +1,4 @@
-"""How a job that was cut off, or went wrong, goes on: bit for bit, and with its own settings alone."""
+"""Jobs that were interrupted or failed resume bit for bit, with their own settings only."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from ensemble_kit.members.training.state import Training
 pytestmark = pytest.mark.slow
 
 MakeJob = Callable[..., Job]
-CutOff = Callable[[Job, int], None]
-Kept = Callable[[Job], dict[str, bytes]]
+Interrupt = Callable[[Job, int], None]
+StoredFiles = Callable[[Job], dict[str, bytes]]
 
 
 def run(job: Job) -> Job:
@@ -50,25 +50,29 @@ RECIPES = [
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 @pytest.mark.parametrize("after", [1, 2, 3])
-def test_a_job_resumed_after_any_epoch_equals_an_uninterrupted_one_bit_for_bit(
-    kept: Kept, cut_off: CutOff, make_job: MakeJob, recipe: dict[str, object], after: int
+def test_a_resumed_job_equals_an_uninterrupted_one_bit_for_bit(
+    stored_files: StoredFiles,
+    interrupt: Interrupt,
+    make_job: MakeJob,
+    recipe: dict[str, object],
+    after: int,
 ) -> None:
     whole = run(make_job("whole", epochs=4, **recipe))
     torn = make_job("torn", epochs=4, **recipe)
-    cut_off(torn, after)
+    interrupt(torn, after)
     assert not torn.finished()
     first_epochs: list[int] = []
     run_job(
         torn, lambda e: first_epochs.append(e.first_epoch) if isinstance(e, JobStarted) else None
     )
     assert first_epochs == [after]
-    assert kept(torn) == kept(whole)
+    assert stored_files(torn) == stored_files(whole)
 
 
-def test_a_job_that_was_cut_off_does_not_go_on_with_other_settings(
-    cut_off: CutOff, make_job: MakeJob
+def test_an_interrupted_job_does_not_resume_with_other_settings(
+    interrupt: Interrupt, make_job: MakeJob
 ) -> None:
-    cut_off(make_job("run"), 2)
+    interrupt(make_job("run"), 2)
     other = make_job("run", learning_rate=1e-3)
     states = {p.name for p in other.folder.glob("resume-*")}
     for refused in (other.finished, lambda: run_job(other)):
@@ -78,20 +82,20 @@ def test_a_job_that_was_cut_off_does_not_go_on_with_other_settings(
     assert not make_job("run").finished()
 
 
-def test_a_state_of_a_version_that_named_no_settings_is_refused(
-    cut_off: CutOff, make_job: MakeJob
+def test_a_training_state_without_settings_is_refused(
+    interrupt: Interrupt, make_job: MakeJob
 ) -> None:
     job = make_job("run")
-    cut_off(job, 2)
+    interrupt(job, 2)
     for path in job.folder.glob("resume-*.json"):
         record = json.loads(path.read_text())
         write_checked(path, {**record, "made_of": digest_json(record["made_of"])})
-    with pytest.raises(DataError, match="settings that a training state of an earlier version"):
+    with pytest.raises(DataError, match=f"'{job.folder}' differs"):
         job.finished()
 
 
-def test_what_was_said_and_how_long_it_took_outlive_a_cut(
-    cut_off: CutOff, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+def test_notices_and_seconds_are_kept_over_an_interruption(
+    interrupt: Interrupt, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = step_module._forward_backward
 
@@ -104,7 +108,7 @@ def test_what_was_said_and_how_long_it_took_outlive_a_cut(
     job, slept = make_job(epochs=4), 0.5
     real_parts = job.parts()
     monkeypatch.setattr(Job, "parts", lambda self: time.sleep(slept) or real_parts)
-    cut_off(job, 3)
+    interrupt(job, 3)
     slept = 0.0
     run_job(job)
     record = read_record(job.folder)
@@ -114,7 +118,7 @@ def test_what_was_said_and_how_long_it_took_outlive_a_cut(
     assert record["seconds"] >= 0.5
 
 
-def blind_after_epoch_2(monkeypatch: pytest.MonkeyPatch, *, factors: set[float]) -> None:
+def nan_after_epoch_2(monkeypatch: pytest.MonkeyPatch, *, factors: set[float]) -> None:
     """NaN as the validation logits of the second epoch, at these multiples of the rate."""
     real = Fit.validation_logits
 
@@ -125,10 +129,10 @@ def blind_after_epoch_2(monkeypatch: pytest.MonkeyPatch, *, factors: set[float])
     monkeypatch.setattr(Fit, "validation_logits", thrown_off)
 
 
-def test_row_34_an_epoch_whose_validation_is_no_number_is_rolled_back(
+def test_row_34_an_epoch_with_a_nan_validation_loss_is_rolled_back(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blind_after_epoch_2(monkeypatch, factors={1.0})
+    nan_after_epoch_2(monkeypatch, factors={1.0})
     job = run(make_job())
     history, record = read_csv(job.folder / "history.csv"), read_record(job.folder)
     assert np.isfinite(history["val_log_loss"].astype(float)).all()
@@ -136,13 +140,13 @@ def test_row_34_an_epoch_whose_validation_is_no_number_is_rolled_back(
     want = np.array(rates) * [1, 0.1, 0.1]
     np.testing.assert_allclose(history["learning_rate"].astype(float), want)
     assert record is not None
-    assert record["said"][0].startswith("The validation loss became nan after epoch 2: rolled back")
+    assert "nan after epoch 2" in record["said"][0]
 
 
-def test_row_34_a_second_one_fails_the_job_and_leaves_no_such_state(
+def test_row_34_a_second_nan_fails_the_job_and_is_not_stored(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blind_after_epoch_2(monkeypatch, factors={1.0, 0.1})
+    nan_after_epoch_2(monkeypatch, factors={1.0, 0.1})
     job = make_job()
     with pytest.raises(JobsFailedError, match="nan after epoch 2, again"):
         run_job(job)
@@ -150,7 +154,7 @@ def test_row_34_a_second_one_fails_the_job_and_leaves_no_such_state(
     assert [np.isfinite(row["val_log_loss"]) for row in state["history"]] == [True]
 
 
-def test_an_error_that_nobody_expected_is_noted_with_where_it_came_from(
+def test_an_unexpected_error_is_stored_with_its_traceback(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job(epochs=1)
@@ -169,11 +173,11 @@ def test_an_error_that_nobody_expected_is_noted_with_where_it_came_from(
     assert not (job.folder / "failed.json").exists()
 
 
-def test_a_damaged_training_state_is_named_and_passed_over(
-    kept: Kept, cut_off: CutOff, make_job: MakeJob
+def test_a_job_resumes_from_the_state_before_a_damaged_one(
+    stored_files: StoredFiles, interrupt: Interrupt, make_job: MakeJob
 ) -> None:
     job = make_job("run", epochs=4)
-    cut_off(job, 3)
+    interrupt(job, 3)
     newest = max(job.folder.glob("resume-*.pt"), key=lambda p: int(p.stem.split("-")[1]))
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
@@ -182,7 +186,7 @@ def test_a_damaged_training_state_is_named_and_passed_over(
     run_job(job, events.append)
     assert next(e.first_epoch for e in events if isinstance(e, JobStarted)) == 2
     assert any(newest.name in str(e) and "damaged" in str(e) for e in events)
-    assert kept(job) == kept(run(make_job("whole", epochs=4)))
+    assert stored_files(job) == stored_files(run(make_job("whole", epochs=4)))
 
 
 def test_a_finished_job_leaves_no_training_state_and_is_not_run_again(make_job: MakeJob) -> None:
@@ -198,24 +202,24 @@ def test_a_finished_job_leaves_no_training_state_and_is_not_run_again(make_job: 
 # -- threads -------------------------------------------------------------------------------
 
 
-def test_a_job_goes_on_with_the_threads_that_it_began_with(
-    make_job: MakeJob, cut_off: CutOff, kept: Kept
+def test_a_job_resumes_with_its_number_of_threads(
+    make_job: MakeJob, interrupt: Interrupt, stored_files: StoredFiles
 ) -> None:
     torch.set_num_threads(2)
-    calm, job = run(make_job("calm")), make_job()
-    cut_off(job, 1)
+    whole, job = run(make_job("whole")), make_job()
+    interrupt(job, 1)
     torch.set_num_threads(1)
     events: list[Event] = []
     run_job(job, events.append)
     record = read_record(job.folder)
     assert record is not None
     assert record["threads"] == 2
-    assert kept(job) == kept(calm)
+    assert stored_files(job) == stored_files(whole)
     assert torch.get_num_threads() == 1
     assert any(isinstance(e, Notice) and "2 CPU threads" in e.text for e in events)
 
 
-def test_folds_of_other_numbers_of_threads_are_reported(make_job: MakeJob) -> None:
+def test_folds_with_other_numbers_of_threads_are_reported(make_job: MakeJob) -> None:
     def printed(job: Job) -> list[str]:
         events: list[Event] = []
         run_job(job, events.append)

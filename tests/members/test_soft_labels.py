@@ -1,4 +1,4 @@
-"""A training on soft labels learns these: of a label alone the same weights, of another class that class."""
+"""Training on soft labels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def with_soft(manifest: Manifest, proba: Any) -> Manifest:
 
 
 @pytest.mark.parametrize("regularize", [{}, {"mixup": 0.4}])
-def test_soft_labels_of_one_class_train_as_the_labels(
+def test_one_hot_soft_labels_train_like_labels(
     trained: Any, tmp_path: Path, regularize: dict[str, float]
 ) -> None:
     one_hot = np.eye(2)[trained.manifest.labels]
@@ -44,7 +44,7 @@ def test_soft_labels_of_one_class_train_as_the_labels(
     np.testing.assert_allclose(soft, hard, atol=1e-4)
 
 
-def test_the_soft_label_is_learnt_and_not_the_label(trained: Any, tmp_path: Path) -> None:
+def test_soft_labels_replace_the_labels(trained: Any, tmp_path: Path) -> None:
     other = np.eye(2)[1 - trained.manifest.labels] * 0.8 + 0.1
     plain = trained_on(trained.manifest, trained, tmp_path / "plain", select_on="none")
     turned = trained_on(with_soft(trained.manifest, other), trained, tmp_path / "t", select_on="none")  # fmt: skip

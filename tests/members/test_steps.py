@@ -1,4 +1,4 @@
-"""Steps and averages: however a batch is split, and however short a training is."""
+"""Optimizer steps with batches in parts, averages, and short trainings."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def fitted(
     return fit
 
 
-def test_more_parts_than_images_in_the_last_batch_leave_the_loss_finite() -> None:
+def test_the_loss_is_finite_with_more_parts_than_images() -> None:
     tiles, labels = bright_tiles(36)
     fit = fitted(tiles, labels, Recipe(epochs=1, batch_size=32, optim={"micro_batches": 8}))
     assert np.isfinite(fit.training.history[0]["train_loss"])
@@ -55,7 +55,7 @@ def test_more_parts_than_images_in_the_last_batch_leave_the_loss_finite() -> Non
     ("n", "batch_size", "requested", "computed_in"), [(8, 4, 4, 2), (7, 4, 2, 2), (3, 4, 2, 1)]
 )
 @pytest.mark.parametrize("regularize", [{}, {"average_last": 1}], ids=str)
-def test_batch_normalisation_is_never_given_a_part_of_one_image(
+def test_parts_have_two_images_with_batch_normalisation(
     n: int, batch_size: int, requested: int, computed_in: int, regularize: dict[str, int]
 ) -> None:
     # At 16 px its last maps hold one value per channel and image.
@@ -66,12 +66,12 @@ def test_batch_normalisation_is_never_given_a_part_of_one_image(
     printed: list[str] = []
     fit = fitted(tiles, labels, recipe, network="resnet18", printed=printed)
     assert fit.training.micro_batches == computed_in
-    assert [f"not in {requested} (micro_batches)" in text for text in printed] == [True] * (
+    assert [f"micro_batches = {requested}" in text for text in printed] == [True] * (
         computed_in < requested
     )
 
 
-def test_parts_of_one_image_stay_where_nothing_takes_statistics() -> None:
+def test_parts_of_one_image_are_allowed_without_batch_normalisation() -> None:
     tiles, labels = bright_tiles(8)
     printed: list[str] = []
     recipe = Recipe(epochs=1, batch_size=4, optim={"micro_batches": 4})
@@ -81,7 +81,7 @@ def test_parts_of_one_image_stay_where_nothing_takes_statistics() -> None:
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])
-def test_a_weighted_loss_is_that_of_the_whole_batch_in_any_number_of_parts(weights: str) -> None:
+def test_a_weighted_loss_does_not_depend_on_the_number_of_parts(weights: str) -> None:
     tiles, _ = bright_tiles(32)
     labels = (np.arange(32) == 5).astype(np.int64)  # one rare image
     losses = [
@@ -102,14 +102,14 @@ def test_a_weighted_loss_is_that_of_the_whole_batch_in_any_number_of_parts(weigh
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def test_a_class_that_is_not_there_weighs_nothing() -> None:
+def test_an_absent_class_has_weight_0() -> None:
     for kind in ("balanced", "effective"):
         weights = class_weights(np.array([0, 0, 0, 1]), 3, kind)
         assert weights[2] == 0
         assert weights[[0, 0, 0, 1]].sum() == pytest.approx(4)
 
 
-def test_averaged_weights_forget_their_start_in_a_short_training() -> None:
+def test_averaged_weights_learn_in_a_short_training() -> None:
     tiles, labels = bright_tiles(64)
     recipe = Recipe(
         epochs=8,
@@ -147,7 +147,7 @@ def test_dense_heads_fit_every_kind_of_network(network: str) -> None:
     assert fit.logits(np.arange(4)).shape == (4, 2)
 
 
-def test_the_one_output_network_reopens_with_timm(tmp_path: Path) -> None:
+def test_timm_opens_a_network_with_one_output(tmp_path: Path) -> None:
     import timm
 
     from ensemble_kit.members.jobs.fold_files import write_network
@@ -164,7 +164,7 @@ def test_the_one_output_network_reopens_with_timm(tmp_path: Path) -> None:
         torch.testing.assert_close(again(x), fit.model.eval()(x))
 
 
-def test_validation_takes_one_view_in_the_training_precision_and_stored_logits_do_not() -> None:
+def test_validation_uses_one_view_and_the_training_precision() -> None:
     tiles, labels = bright_tiles(24)
     recipe = Recipe(epochs=2, batch_size=8, regularize={"tta": "dihedral"})
     fit, rows = fitted(tiles, labels, recipe), np.arange(24)
@@ -178,7 +178,7 @@ def test_validation_takes_one_view_in_the_training_precision_and_stored_logits_d
     assert np.abs(rough.validation_logits(rows, fit.model) - one_view).max() > 1e-5
 
 
-def test_images_that_are_not_square_are_mirrored_but_never_turned() -> None:
+def test_images_that_are_not_square_are_not_transposed() -> None:
     rng = np.random.default_rng(0)
     wide = Tiles(rng.integers(0, 256, (5, 16, 32, 3), dtype=np.uint8), np.arange(5).astype(str), "", 16)  # fmt: skip
     member = Member("tiny_cnn", image_size=16, pretrained=False)
@@ -191,7 +191,7 @@ def test_images_that_are_not_square_are_mirrored_but_never_turned() -> None:
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_one_kernel_for_all_parameters_steps_as_one_kernel_each_does(name: str) -> None:
+def test_fused_steps_equal_single_steps(name: str) -> None:
     tiles, labels = bright_tiles(24)
     weights = []
     for fused in (True, False):

@@ -1,4 +1,4 @@
-"""TensorBoard curves: those of the training that counts, and no other beneath them."""
+"""Training curves for TensorBoard and MLflow."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def epoch(number: int, loss: float, *, epochs: int) -> EpochEnded:
     return EpochEnded("a", 0, number, epochs, 1e-3, loss, 0.5, 0.7, 0.5, 0.5, "nothing", 1.0, 10.0)
 
 
-def tell(folder: Path, losses: list[float], *, first: int = 0, epochs: int = 4) -> None:
+def write_curve(folder: Path, losses: list[float], *, first: int = 0, epochs: int = 4) -> None:
     with TensorBoard(folder) as listener:
-        print_text(listener, losses, first=first, epochs=epochs)
+        send_epochs(listener, losses, first=first, epochs=epochs)
 
 
-def print_text(listener: TensorBoard, losses: list[float], *, first: int, epochs: int) -> None:
+def send_epochs(listener: TensorBoard, losses: list[float], *, first: int, epochs: int) -> None:
     listener(JobStarted("a", 0, epochs, first, "cpu", "fp32"))
     for number, loss in enumerate(losses, start=first):
         listener(epoch(number, loss, epochs=epochs))
@@ -37,26 +37,26 @@ def curve(folder: Path) -> list[tuple[int, float]]:
     return [(e.step, e.value) for e in read.Scalars("train_loss")]
 
 
-def test_a_repeated_training_replaces_the_curve_before_it(tmp_path: Path) -> None:
-    tell(tmp_path, [8.0, 7.0, 6.0, 5.0])
-    tell(tmp_path, [3.0, 2.0], epochs=2)
+def test_a_repeated_training_replaces_its_earlier_curve(tmp_path: Path) -> None:
+    write_curve(tmp_path, [8.0, 7.0, 6.0, 5.0])
+    write_curve(tmp_path, [3.0, 2.0], epochs=2)
     assert curve(tmp_path) == [(0, 3.0), (1, 2.0)]
 
 
-def test_a_job_that_goes_on_keeps_the_epochs_that_it_goes_on_from(tmp_path: Path) -> None:
-    tell(tmp_path, [8.0, 7.0, 6.0])
-    tell(tmp_path, [5.0, 4.0], first=2)
+def test_a_resumed_job_keeps_the_curve_of_its_earlier_epochs(tmp_path: Path) -> None:
+    write_curve(tmp_path, [8.0, 7.0, 6.0])
+    write_curve(tmp_path, [5.0, 4.0], first=2)
     assert curve(tmp_path) == [(0, 8.0), (1, 7.0), (2, 5.0), (3, 4.0)]
 
 
-def test_a_job_tried_again_under_one_listener_begins_its_curve_again(tmp_path: Path) -> None:
+def test_a_job_that_starts_again_replaces_its_curve(tmp_path: Path) -> None:
     with TensorBoard(tmp_path) as listener:
-        print_text(listener, [8.0, 7.0], first=0, epochs=3)
-        print_text(listener, [3.0, 2.0, 1.0], first=0, epochs=3)
+        send_epochs(listener, [8.0, 7.0], first=0, epochs=3)
+        send_epochs(listener, [3.0, 2.0, 1.0], first=0, epochs=3)
     assert curve(tmp_path) == [(0, 3.0), (1, 2.0), (2, 1.0)]
 
 
-def test_curves_that_cannot_be_written_are_one_notice_and_training_continues(
+def test_curves_that_cannot_be_written_give_one_notice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     printed: list[Event] = []
@@ -64,9 +64,9 @@ def test_curves_that_cannot_be_written_are_one_notice_and_training_continues(
     full = Path("/dev/full")
     monkeypatch.setattr(tracking, "_event_file", lambda _: full.open("wb"))
     with TensorBoard(tmp_path, printed.append) as listener:
-        watch = both(seen.append, listener)
+        forward = both(seen.append, listener)
         for number in range(3):
-            watch(epoch(number, 1.0, epochs=3))
+            forward(epoch(number, 1.0, epochs=3))
     assert len(seen) == 3
     (notice,) = printed
     assert isinstance(notice, Notice)
@@ -74,15 +74,15 @@ def test_curves_that_cannot_be_written_are_one_notice_and_training_continues(
     assert os.strerror(errno.ENOSPC) in notice.text
 
 
-def test_a_file_in_the_way_of_the_curves_does_not_end_the_training(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_gives_one_notice(tmp_path: Path) -> None:
     printed: list[Event] = []
     (tmp_path / "tensorboard").touch()
     with TensorBoard(tmp_path / "tensorboard", printed.append) as listener:
-        print_text(listener, [2.0, 1.0], first=0, epochs=2)
+        send_epochs(listener, [2.0, 1.0], first=0, epochs=2)
     assert len(printed) == 1
 
 
-def test_an_mlflow_store_that_takes_nothing_is_one_notice_and_training_continues(
+def test_an_mlflow_store_that_refuses_metrics_gives_one_notice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = pytest.importorskip("mlflow.tracking").MlflowClient
@@ -101,7 +101,7 @@ def test_an_mlflow_store_that_takes_nothing_is_one_notice_and_training_continues
     assert os.strerror(errno.ENOSPC) in notice.text
 
 
-def test_an_mlflow_store_that_does_not_answer_is_exit_4(
+def test_an_mlflow_store_that_cannot_be_reached_is_an_environment_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("mlflow")
@@ -111,9 +111,7 @@ def test_an_mlflow_store_that_does_not_answer_is_exit_4(
         tracking.MLflow("slides", (tmp_path / "mlruns" / "below").as_uri())
 
 
-def test_mlflow_s_own_reports_are_off_before_it_is_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_telemetry_of_mlflow_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)

@@ -1,4 +1,4 @@
-"""Snapshots and averages over a whole run: members in every table, of trainings that are counted once."""
+"""Snapshots and averages as members of a whole run."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NAMES = (
 
 @pytest.fixture(scope="module")
 def several(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of three trainings that give six members."""
+    """A run with three trainings and six members."""
     made = Run(tmp_path_factory.mktemp("several") / "run")
     fit_members(members(), trained.manifest, trained.folds, made, device="cpu", tensorboard=False)
     return made
@@ -53,7 +53,7 @@ def members() -> list[Member]:
 
 
 @pytest.mark.parametrize("kind", ["oof", "test"])
-def test_every_set_of_weights_is_a_member_of_its_own(several: Run, trained: Any, kind: str) -> None:
+def test_every_checkpoint_is_a_separate_member(several: Run, trained: Any, kind: str) -> None:
     table = several.predictions(kind)
     assert table.member_names == NAMES
     assert np.isfinite(table.logits).all()
@@ -63,8 +63,8 @@ def test_every_set_of_weights_is_a_member_of_its_own(several: Run, trained: Any,
     if kind == "oof":
         for m, name in enumerate(NAMES):
             for k in range(3):
-                kept = np.load(several.fold_dir(name, k) / "logits-oof.npy")
-                np.testing.assert_array_equal(table.logits[fold == k, m], kept)
+                stored = np.load(several.fold_dir(name, k) / "logits-oof.npy")
+                np.testing.assert_array_equal(table.logits[fold == k, m], stored)
 
 
 def test_timm_opens_a_snapshot_and_it_gives_the_stored_logits(
@@ -91,7 +91,7 @@ def test_jobs_are_counted_by_training_and_costs_by_member(several: Run) -> None:
     assert costs["tiny_resnet"] != costs["tiny_cnn-ema0.9-raw"]
 
 
-def test_they_stack_as_members_do(several: Run) -> None:
+def test_extra_checkpoints_can_be_combined(several: Run) -> None:
     oof, test = several.predictions("oof"), several.predictions("test")
     scores = ek.compare(
         {"mean": ek.MeanProba(), "vote": ek.MajorityVote()}, fit_on=oof, score_on=test
@@ -99,7 +99,7 @@ def test_they_stack_as_members_do(several: Run) -> None:
     assert {"mean", "vote"} <= set(scores["method"])
 
 
-def test_the_same_call_trains_nothing_and_a_changed_one_sets_all_of_them_aside(
+def test_the_same_call_trains_nothing_and_a_changed_one_moves_all_checkpoints_away(
     several: Run, trained: Any, tmp_path: Path
 ) -> None:
     copied = Run(shutil.copytree(several.path, tmp_path / "run"))
@@ -116,7 +116,7 @@ def test_the_same_call_trains_nothing_and_a_changed_one_sets_all_of_them_aside(
     assert aside == {"members", "predictions", "predictions@snap1", "predictions@snap2"}
 
 
-def test_pairs_of_folds_give_the_nested_predictions_of_all_of_them(
+def test_pairs_of_folds_give_nested_predictions_of_all_checkpoints(
     several: Run, trained: Any, tmp_path: Path
 ) -> None:
     copied = Run(shutil.copytree(several.path, tmp_path / "run"))
@@ -132,7 +132,7 @@ def test_pairs_of_folds_give_the_nested_predictions_of_all_of_them(
 # -- models of single folds ----------------------------------------------------------------
 
 
-def test_on_the_test_rows_each_fold_s_model_can_be_a_member(several: Run) -> None:
+def test_fold_models_can_be_members_for_the_test_rows(several: Run) -> None:
     table = several.predictions("test", fold_models=True)
     assert table.member_names[:4] == (
         "tiny_resnet@fold0", "tiny_resnet@fold1", "tiny_resnet@fold2", "tiny_cnn-cyclic-snap3@fold0",
@@ -150,7 +150,7 @@ def test_on_the_test_rows_each_fold_s_model_can_be_a_member(several: Run) -> Non
         several.predictions("oof", fold_models=True)
 
 
-def test_a_job_of_extra_checkpoints_is_refused_by_the_trained_members_name(
+def test_an_extra_checkpoint_has_no_job(
     several: Run,
 ) -> None:
     with pytest.raises(DataError, match=r"Run the job of 'tiny_cnn-cyclic-snap3'"):

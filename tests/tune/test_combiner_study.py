@@ -1,4 +1,4 @@
-"""Tuning of a combiner inside the group folds: honest about its own choice, and resumable."""
+"""Tuning of a combiner over the folds of a run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_trial_has_the_loss_of_the_cross_fitted_combiner(run: Run) -> None:
     assert found.best.loss == min(t.loss for t in found.trials if t.loss is not None)
 
 
-def test_the_gain_is_that_of_settings_chosen_without_the_fold_they_are_scored_on(run: Run) -> None:
+def test_the_gain_uses_settings_chosen_on_the_other_folds(run: Run) -> None:
     found = tune_combiner("logistic", run, n_trials=4)
     oof = run.predictions("oof")
     fold, own = np.asarray(oof.fold), np.empty((len(oof), oof.n_classes))
@@ -56,7 +56,7 @@ def test_the_gain_is_that_of_settings_chosen_without_the_fold_they_are_scored_on
     assert found.gain.tuned == pytest.approx(log_loss_per_sample(oof.labels, own).mean())
 
 
-def test_test_predictions_change_nothing(run: Run, trained: Any, tmp_path: Path) -> None:
+def test_test_predictions_do_not_change_the_tuning(run: Run, trained: Any, tmp_path: Path) -> None:
     other: Run = trained.copied_to(tmp_path / "other").run
     for index in (other.path / "predictions").glob("*/*.json"):
         record = read_checked(index, advice="")
@@ -71,7 +71,7 @@ def test_test_predictions_change_nothing(run: Run, trained: Any, tmp_path: Path)
     assert got.gain.default == pytest.approx(got.trials[0].loss)
 
 
-def test_no_test_table_is_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_out_of_fold_predictions_are_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     requested: list[str] = []
     read = Run.predictions
 
@@ -84,7 +84,7 @@ def test_no_test_table_is_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     assert requested == ["oof"]
 
 
-def test_a_study_goes_on_and_refuses_other_predictions(run: Run, trained: Any) -> None:
+def test_a_study_continues_and_refuses_another_seed(run: Run, trained: Any) -> None:
     before = tune_combiner("logistic", run, n_trials=2)
     assert tune_combiner("logistic", run, n_trials=3).trials[:2] == before.trials
     with pytest.raises(DataError, match="seed: 0 -> 1"):
@@ -105,7 +105,7 @@ def test_the_command_prints_the_gain_and_the_settings_for_stack(cli: CLI, run: R
     )
     plain = [one for one in printed.splitlines() if "ensemble-kit stack" in one and one != line]
     is_open = "is not shown to help" in printed and "the default: " not in printed
-    assert bool(plain) is is_open, "the default settings are recommended"
+    assert bool(plain) is is_open, "the default is recommended if the gain is not shown"
     settings = line.partition("ensemble-kit ")[2].split()
     assert cli(*settings, "--resamples", 20)[0] == 0
     code, printed = cli("tune", "best", "--json", "--run", run.path)

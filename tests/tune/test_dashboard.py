@@ -1,4 +1,4 @@
-"""optuna-dashboard opens the storage as it is: its own API answers."""
+"""optuna-dashboard can read the storage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ensemble_kit.tune.storage import storage_path
 from ensemble_kit.tune.tune_members import tune_members
 
 
-def test_the_dashboard_answers_on_the_storage(trained: Any, tmp_path: Path) -> None:
+def test_the_dashboard_opens_the_storage(trained: Any, tmp_path: Path) -> None:
     dashboard = pytest.importorskip("optuna_dashboard", reason="optuna-dashboard is not installed")
     run = Run(tmp_path / "run")
     member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=Recipe(epochs=1))

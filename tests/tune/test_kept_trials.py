@@ -1,4 +1,4 @@
-"""Kept trials: greedy selection picks from all of them, and the next training only predicts."""
+"""Greedy selection over stored trials; the next training only computes predictions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLI = Callable[..., tuple[int, str]]
 COMMON = ("--image-size", 16, "--epochs", 1, "--folds", 2, "--no-pretrained", "--device", "cpu", "--run", "run")  # fmt: skip
 
 
-def test_a_picked_trial_is_a_member_that_is_only_predicted(
+def test_a_selected_trial_becomes_a_member_without_training(
     cli: CLI, slides: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = ("--data", slides, "--members", "tiny_cnn", *COMMON)

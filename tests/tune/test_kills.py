@@ -1,4 +1,4 @@
-"""A tuning that is killed, or stopped by Ctrl-C, again and again: no trial is lost or repeated."""
+"""A tuning that is killed or stopped by Ctrl-C several times loses and repeats no trial."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ensemble_kit.run import Run
 from ensemble_kit.tune.storage import open_storage
 from ensemble_kit.tune.trials import CONTINUES, OUTCOME
 
-# Sends itself the signal at an epoch of its own choice, counted from the start of the process.
+# Sends a signal to itself after a given number of epochs.
 SCRIPT = """
 import os, signal, sys
 from ensemble_kit.tune import objective
 number, epoch = int(sys.argv.pop(1)), int(sys.argv.pop(1))
-saw, seen = objective._Epochs.saw, []
-def saw_and_stop(self, *words):
-    saw(self, *words)
+report, seen = objective._Epochs.report, []
+def report_and_stop(self, *words):
+    report(self, *words)
     seen.append(words)
     if len(seen) == epoch:
         os.kill(os.getpid(), number)
-objective._Epochs.saw = saw_and_stop
+objective._Epochs.report = report_and_stop
 from ensemble_kit.cli import main
 main()
 """
@@ -56,9 +56,9 @@ def test_twenty_trials_survive_three_interruptions(
     ).get_trials()
     assert [t.number for t in trials] == list(range(len(trials)))
     assert sum(OUTCOME in t.user_attrs for t in trials) == 20
-    cut_off = [t for t in trials if t.state == optuna.trial.TrialState.FAIL]
-    assert len(cut_off) == 3
+    interrupted = [t for t in trials if t.state == optuna.trial.TrialState.FAIL]
+    assert len(interrupted) == 3
     assert len(trials) == 23
     continued = Counter(t.user_attrs.get(CONTINUES) for t in trials)
-    for lost in cut_off:
+    for lost in interrupted:
         assert continued[lost.number] == 1

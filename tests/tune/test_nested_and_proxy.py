@@ -1,4 +1,4 @@
-"""Nested tuning sees no image of the fold that it is scored on; a proxy is checked in full."""
+"""Nested tuning, and tuning by a proxy."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tune(trained: Any, tmp_path: Path) -> Callable[..., Any]:
     return call
 
 
-def test_settings_of_a_fold_are_tuned_on_the_other_folds(
+def test_nested_tuning_uses_the_other_folds_only(
     tune: Any, trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: dict[str, set[str]] = {}
@@ -61,7 +61,9 @@ def test_settings_of_a_fold_are_tuned_on_the_other_folds(
     assert tune(2, nested=True).nested == result.nested
 
 
-def test_a_proxy_is_checked_by_full_trainings(tune: Any, trained: Any, tmp_path: Path) -> None:
+def test_some_trials_of_a_proxy_are_trained_in_full(
+    tune: Any, trained: Any, tmp_path: Path
+) -> None:
     result = tune(5, proxy=Proxy(images=0.5), prunes=False)
     (member,) = result.members
     assert [t.origin for t in member.trials][:1] == ["default"]
@@ -76,7 +78,7 @@ def test_a_proxy_is_checked_by_full_trainings(tune: Any, trained: Any, tmp_path:
     assert tune(5, proxy=Proxy(images=0.5), prunes=False) == result
 
 
-def test_half_of_the_patients_keeps_every_fold_and_class(trained: Any) -> None:
+def test_a_part_of_the_patients_has_every_fold_and_class(trained: Any) -> None:
     train = trained.manifest.part("train")
     part, folds = Proxy(images=0.5).part(train, trained.folds, seed=0)
     assert part.n_groups < train.n_groups
@@ -104,12 +106,12 @@ def test_options_that_exclude_each_other_are_refused(
 
 
 @pytest.mark.parametrize("given", [{}, {"epochs": 0}, {"images": 1.0}, {"image_size": 2}])
-def test_a_proxy_that_cannot_be_is_refused(given: dict[str, Any]) -> None:
+def test_an_invalid_proxy_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(given), "setting")):
         Proxy(**given)
 
 
-def test_the_command_prints_both(cli: CLI, slides: Path) -> None:
+def test_the_command_prints_nested_gains_and_the_rank_correlation(cli: CLI, slides: Path) -> None:
     words = ("--data", slides, "--members", "tiny_cnn", "--image-size", 16, "--epochs", 1, "--folds", 3,
              "--no-pretrained", "--device", "cpu")  # fmt: skip
     code, printed = cli("tune", *words, "--run", "a", "--trials", 2, "--nested")

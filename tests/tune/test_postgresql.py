@@ -1,4 +1,4 @@
-"""Two tunings at the same time on a real PostgreSQL server, which the test starts on loopback."""
+"""Two tunings at the same time on a PostgreSQL server that the test starts on loopback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """The URL of a server of our own; PostgreSQL refuses to run as root."""
+    """The URL of a server for this test; PostgreSQL refuses to run as root."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     if not BINARIES:
         pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
@@ -60,7 +60,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.mark.dense
-def test_two_hosts_share_the_trials_and_try_nothing_twice(
+def test_two_hosts_share_the_trials_without_repeats(
     server: str, slides: Path, tmp_path: Path
 ) -> None:
     def started(run: str) -> subprocess.Popen[bytes]:
@@ -79,7 +79,7 @@ def test_two_hosts_share_the_trials_and_try_nothing_twice(
         cwd=tmp_path, check=True, capture_output=True,
     ).stdout  # fmt: skip
     trials = json.loads(printed)["tiny_cnn"]
-    # Each of two hosts may finish one more.
+    # One more trial can run, because there are two hosts.
     assert len(trials) in {12, 13}
     assert len({t["number"] for t in trials}) == len(trials)
     own = [(t["origin"], t["values"]["learning_rate"]) for t in trials if t["origin"]]

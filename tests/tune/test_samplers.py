@@ -9,8 +9,8 @@ from ensemble_kit.tune.samplers import GaussianProcess, ParzenEstimator, sampler
 
 
 @pytest.mark.parametrize(("n_trials", "kind"), [(12, GaussianProcess), (100, ParzenEstimator)])
-def test_no_values_are_tried_twice(n_trials: int, kind: type) -> None:
-    # The best values are at a corner, which Optuna's own Gaussian process samples again and again.
+def test_samplers_do_not_repeat_values(n_trials: int, kind: type) -> None:
+    # The best values are at a corner, which Optuna's Gaussian process samples repeatedly.
     study = optuna.create_study()
     for number in range(16):
         study.sampler = sampler(number, n_trials)

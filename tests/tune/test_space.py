@@ -1,4 +1,4 @@
-"""The search space: every setting finds its place in a member, and wrong ranges are named."""
+"""The search space: settings of a member, and invalid ranges."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEMBER = Member("tiny_cnn", image_size=16, pretrained=False)
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_a_value_of_every_setting_arrives_in_the_member(name: str) -> None:
+def test_every_setting_can_be_set_in_a_member(name: str) -> None:
     axis = dimensions(Space(**{"learning_rate": False, "batch_size": False, name: True}), MEMBER, 1000)[0]  # fmt: skip
     high = axis.choices[-1] if axis.kind == "choice" else axis.high
     low = axis.choices[0] if axis.kind == "choice" else axis.low
@@ -28,7 +28,7 @@ def test_a_value_of_every_setting_arrives_in_the_member(name: str) -> None:
         assert own_values(member)[name] == axis.value(coordinate)
         others = {k: v for k, v in own_values(member).items() if k != name}
         assert others == {k: v for k, v in own_values(MEMBER).items() if k != name}
-        Member(**member.model_dump(exclude={"name"}))  # a member as it could be written
+        Member(**member.model_dump(exclude={"name"}))  # the values are valid
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_value_of_every_setting_arrives_in_the_member(name: str) -> None:
         ({"weight_decay": 0.7}, "weight_decay", 0.7),
     ],
 )
-def test_a_range_is_widened_to_hold_the_own_value(own: Any, axis: str, value: float) -> None:
+def test_a_range_is_widened_to_include_the_own_value(own: Any, axis: str, value: float) -> None:
     member = Member("tiny_cnn", image_size=16, recipe=Recipe(**own))
     found = {d.name: d for d in dimensions(Space(weight_decay=True), member, 1000)}
     assert found[axis].holds(value)
@@ -64,12 +64,12 @@ def test_published_weights_and_transformers_have_lower_rates() -> None:
         ({"learning_rate": False, "batch_size": False}, "space"),
     ],
 )
-def test_a_wrong_space_is_named(given: dict[str, Any], named: str) -> None:
+def test_an_invalid_space_is_refused_by_its_key(given: dict[str, Any], named: str) -> None:
     with pytest.raises(EnsembleKitError, match=named):
         Space(**given)
 
 
-def test_the_table_of_the_settings_file_is_the_space(tmp_path: Path) -> None:
+def test_the_space_is_read_from_the_settings_file(tmp_path: Path) -> None:
     path = tmp_path / "s.toml"
     path.write_text("[tune.space]\nimage_size = [16, 24]\nbatch_size = false\n")
     space = load_experiment(file=path).tune.space

@@ -1,4 +1,4 @@
-"""Tuning of members: blind to the test part, safe against interruption, and used by the next training."""
+"""Tuning of members: without the test part, resumable, and used by the next training."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def tune(trained: Any, tmp_path: Path) -> Callable[..., TuningResult]:
     return call
 
 
-# -- the test part is out of reach ---------------------------------------------------------
+# -- the test part is not used -------------------------------------------------------------
 
 
-def test_a_study_is_handed_no_test_image(
+def test_tuning_does_not_read_test_images(
     trained: Any, tune: Tune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[set[str]] = []
@@ -88,7 +88,7 @@ def test_a_study_is_handed_no_test_image(
 
 
 @pytest.mark.parametrize("objective", ["solo", "team", "kept"])
-def test_other_test_images_labels_and_predictions_change_no_trial(
+def test_test_images_labels_and_predictions_do_not_change_trials(
     trained: Any, tmp_path: Path, tune: Tune, copied_run: Callable[[str], Run], objective: str
 ) -> None:
     table = trained.manifest.table.copy()
@@ -131,7 +131,7 @@ def copied_run(trained: Any, tmp_path: Path) -> Callable[[str], Run]:
     return copy
 
 
-def test_trials_are_scored_on_whole_patients_that_they_do_not_train_on(
+def test_trials_are_scored_on_held_out_patients(
     trained: Any, tune: Tune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
@@ -155,7 +155,7 @@ def test_trials_are_scored_on_whole_patients_that_they_do_not_train_on(
         assert not learning & held_out
 
 
-def test_the_loss_of_a_trial_is_that_of_the_training_that_follows(
+def test_the_loss_of_a_trial_equals_that_of_a_training(
     trained: Any, tune: Tune, tmp_path: Path
 ) -> None:
     best = tune(4).members[0].best
@@ -168,10 +168,10 @@ def test_the_loss_of_a_trial_is_that_of_the_training_that_follows(
     assert best.loss == pytest.approx(losses.mean(), abs=1e-9)
 
 
-# -- which trials --------------------------------------------------------------------------
+# -- trials --------------------------------------------------------------------------------
 
 
-def test_the_first_trial_is_the_member_as_it_stands(tune: Tune) -> None:
+def test_the_first_trial_has_the_settings_of_the_member(tune: Tune) -> None:
     first = tune(1, members=[tiny(batch_size=12)]).members[0].trials[0]
     assert first.values == {"learning_rate": 3e-3, "batch_size": 12}
     assert (first.origin, first.outcome) == ("default", "whole")
@@ -186,9 +186,7 @@ def test_all_members_are_tuned_in_one_database(tune: Tune, tmp_path: Path) -> No
     assert [p.name for p in (tmp_path / "run/tuned").glob("*.db")] == ["studies.db"]
 
 
-def test_a_trial_that_is_worse_is_pruned_and_the_sampler_learns_a_worse_loss(
-    tune: Tune, tmp_path: Path
-) -> None:
+def test_worse_trials_are_pruned_and_recorded_with_a_worse_loss(tune: Tune, tmp_path: Path) -> None:
     result = tune(8, members=[tiny(epochs=3, learning_rate=3e-2)]).members[0]
     assert result.n_pruned > 0
     assert result.share_of_images is not None
@@ -204,20 +202,20 @@ def test_a_trial_that_is_worse_is_pruned_and_the_sampler_learns_a_worse_loss(
     assert whole.members[0].share_of_images == 1
 
 
-def test_a_member_that_cannot_train_is_refused_before_any_trial(tune: Tune, tmp_path: Path) -> None:
+def test_an_invalid_member_is_refused_before_any_trial(tune: Tune, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cnn4"):
         tune(1, members=[tiny().model_copy(update={"network": "cnn4", "image_size": 2})])
     assert not storage_path(Run(tmp_path / "run")).exists()
 
 
-def test_a_lack_of_memory_is_a_constraint_and_no_failure(
+def test_a_lack_of_memory_is_a_constraint(
     tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = objective_module.Fit.start
 
     def too_large(member: Any, *words: Any, **options: Any) -> Any:
         if member.recipe.batch_size < 16:
-            raise MemoryError("pretended")
+            raise MemoryError("fake")
         return start(member, *words, **options)
 
     monkeypatch.setattr(objective_module.Fit, "start", too_large)
@@ -236,7 +234,7 @@ def test_a_member_without_a_finite_loss_is_named(
     tune: Tune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
-        raise JobsFailedError("A loss is finite", "it became nan", "Lower the rate")
+        raise JobsFailedError("The loss became nan", "it must be finite", "Lower the rate")
 
     monkeypatch.setattr(objective_module.Fit, "run", fail)
     with pytest.raises(JobsFailedError, match="tiny_cnn") as caught:
@@ -247,7 +245,7 @@ def test_a_member_without_a_finite_loss_is_named(
 # -- interruption --------------------------------------------------------------------------
 
 
-def test_a_tuning_goes_on_where_it_stopped(tune: Tune) -> None:
+def test_a_tuning_continues_with_more_trials(tune: Tune) -> None:
     before = tune(2)
     seen: list[Progress] = []
     after = tune(4, listener=seen.append)
@@ -258,12 +256,12 @@ def test_a_tuning_goes_on_where_it_stopped(tune: Tune) -> None:
     assert [p for p in seen if p.latest] == []
 
 
-class PulledPlugError(BaseException):
-    """Stands for whatever kills a tuning inside a trial."""
+class StoppedError(BaseException):
+    """Stops a tuning inside a trial."""
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, PulledPlugError])
-def test_a_trial_that_is_cut_off_goes_on_after_its_last_epoch_under_a_new_number(
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StoppedError])
+def test_an_interrupted_trial_resumes_after_its_last_epoch(
     tune: Tune,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -273,16 +271,16 @@ def test_a_trial_that_is_cut_off_goes_on_after_its_last_epoch_under_a_new_number
     member = tiny(epochs=3)
     want = tune(2, members=[member], folder="undisturbed").members[0]
     monkeypatch.setattr(objective_module, "SAVE_SECONDS", 0.0)
-    saw, epochs = objective_module._Epochs.saw, list[tuple[int, int]]()
+    report, epochs = objective_module._Epochs.report, list[tuple[int, int]]()
 
-    def saw_and_die(self: Any, epoch: int, loss: float) -> None:
-        saw(self, epoch, loss)
+    def report_and_die(self: Any, epoch: int, loss: float) -> None:
+        report(self, epoch, loss)
         epochs.append((self._first, epoch))
         if len(epochs) == 5:
             raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(objective_module._Epochs, "saw", saw_and_die)
+        patch.setattr(objective_module._Epochs, "report", report_and_die)
         with pytest.raises(error):
             tune(2, members=[member])
     trained: list[int] = []
@@ -294,7 +292,7 @@ def test_a_trial_that_is_cut_off_goes_on_after_its_last_epoch_under_a_new_number
 
     monkeypatch.setattr(objective_module.Fit, "run", spy)
     got = tune(2, members=[member]).members[0]
-    assert trained[0] == 2, "two epochs of the second fold are kept"
+    assert trained[0] == 2, "two epochs of the second fold are stored"
     assert [t.loss for t in got.trials] == [t.loss for t in want.trials]
     trials = stored_trials(tmp_path / "run")
     assert [t.state.name for t in trials] == ["FAIL", "COMPLETE", "COMPLETE"]
@@ -313,15 +311,15 @@ def test_first_trials_are_enqueued_one_at_a_time() -> None:
     assert [trial.user_attrs["origin"] for trial in study.trials] == ["default"]
 
 
-def test_a_default_that_is_cut_off_is_continued_before_the_next_first_trial(
+def test_an_interrupted_default_is_continued_before_the_next_trial(
     tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut_off(*_: Any) -> None:
+    def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
     member = tiny(batch_size=32)  # the published settings with 32 images are in the space
     with monkeypatch.context() as patch:
-        patch.setattr(objective_module.Fit, "run", cut_off)
+        patch.setattr(objective_module.Fit, "run", interrupted)
         with pytest.raises(KeyboardInterrupt):
             tune(2, members=[member])
     got = tune(2, members=[member]).members[0]
@@ -329,19 +327,19 @@ def test_a_default_that_is_cut_off_is_continued_before_the_next_first_trial(
 
 
 @pytest.mark.parametrize("origin", ["default", ""])
-def test_a_trial_that_never_finishes_an_epoch_is_given_up_unless_it_is_the_default(
+def test_a_trial_without_progress_is_given_up_except_the_default(
     tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: str
 ) -> None:
     if not origin:
         tune(1)
 
-    def cut_off(*_: Any) -> None:
-        raise PulledPlugError
+    def interrupted(*_: Any) -> None:
+        raise StoppedError
 
     with monkeypatch.context() as patch:
-        patch.setattr(objective_module.Fit, "run", cut_off)
+        patch.setattr(objective_module.Fit, "run", interrupted)
         for _ in range(7):
-            with pytest.raises(PulledPlugError):
+            with pytest.raises(StoppedError):
                 tune(2)
     assert len(tune(2).members[0].trials) == 2
     trials = stored_trials(tmp_path / "run")
@@ -354,9 +352,7 @@ def test_a_trial_that_never_finishes_an_epoch_is_given_up_unless_it_is_the_defau
         assert [requested.count(rate) for rate in dict.fromkeys(requested)] == [5, 2]
 
 
-def test_the_time_limit_ends_a_trial_after_an_epoch_and_the_next_call_continues(
-    tune: Tune, tmp_path: Path
-) -> None:
+def test_the_time_limit_ends_a_trial_after_an_epoch(tune: Tune, tmp_path: Path) -> None:
     seen: list[Progress] = []
     result = tune(3, time_limit=0.0, listener=seen.append)
     assert result.members[0].trials == ()
@@ -364,10 +360,10 @@ def test_the_time_limit_ends_a_trial_after_an_epoch_and_the_next_call_continues(
     assert len(tune(3, time_limit=60.0).members[0].trials) == 3
 
 
-# -- its database --------------------------------------------------------------------------
+# -- database ------------------------------------------------------------------------------
 
 
-def test_a_disk_that_fills_while_tuning_is_the_machine_s_and_the_study_goes_on(
+def test_a_full_disk_is_an_environment_fault_and_the_study_continues(
     tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tune(1)
@@ -386,7 +382,9 @@ def test_a_disk_that_fills_while_tuning_is_the_machine_s_and_the_study_goes_on(
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + b"x" * 4096])  # fmt: skip
-def test_a_damaged_database_is_named(tune: Tune, tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_database_is_refused_by_its_path(
+    tune: Tune, tmp_path: Path, content: bytes
+) -> None:
     path = storage_path(Run(tmp_path / "run"))
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
@@ -405,7 +403,7 @@ def test_a_damaged_fold_of_a_trial_is_trained_again(tune: Tune, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("change", [{"epochs": 2}, {"label_smoothing": 0.1}])
-def test_a_study_of_another_recipe_is_refused_with_what_differs(
+def test_a_study_of_another_recipe_is_refused_with_the_changed_key(
     tune: Tune, change: dict[str, Any]
 ) -> None:
     tune(1)
@@ -420,10 +418,10 @@ def test_a_study_of_other_data_is_refused(trained: Any, tune: Tune) -> None:
         tune(2, train=fewer)
 
 
-# -- what comes of it ----------------------------------------------------------------------
+# -- results -------------------------------------------------------------------------------
 
 
-def test_the_best_values_are_stored_with_where_they_come_from(
+def test_the_best_values_are_stored_with_their_trial(
     trained: Any, tune: Tune, tmp_path: Path
 ) -> None:
     result = tune(5).members[0]
@@ -439,7 +437,7 @@ def test_the_best_values_are_stored_with_where_they_come_from(
     assert tuned_values(run, "tiny_resnet") == {}
 
 
-def test_nothing_is_tuned_where_the_default_is_the_best(tune: Tune, tmp_path: Path) -> None:
+def test_no_values_are_stored_if_the_default_is_the_best(tune: Tune, tmp_path: Path) -> None:
     tune(1)
     run = Run(tmp_path / "run")
     assert tuned_values(run, "tiny_cnn") == {}
@@ -448,7 +446,7 @@ def test_nothing_is_tuned_where_the_default_is_the_best(tune: Tune, tmp_path: Pa
     assert record["value"] == record["default"]
 
 
-def test_the_next_training_takes_the_tuned_values_and_says_so(cli: CLI, slides: Path) -> None:
+def test_the_next_training_uses_the_tuned_values(cli: CLI, slides: Path) -> None:
     common = ("--data", slides, "--members", "tiny_cnn", "--image-size", 16, "--epochs", 1, "--folds", 2,
               "--no-pretrained", "--device", "cpu", "--run", "run")  # fmt: skip
     assert cli("train-members", *common, "--slots", 1)[0] == 0
@@ -456,7 +454,7 @@ def test_the_next_training_takes_the_tuned_values_and_says_so(cli: CLI, slides: 
     assert code == 0
     assert printed.count("Caveat: The best values were chosen on these folds") == 1
     (following,) = [line for line in printed.splitlines() if "ensemble-kit train-members" in line]
-    assert "--learning-rate" not in following, "it would put the tuned one aside"
+    assert "--learning-rate" not in following, "an option would replace the tuned value"
     assert "--batch-size" not in following
     values = tuned_values(Run("run"), "tiny_cnn")
     assert {"learning_rate", "batch_size"} <= values.keys()
@@ -492,7 +490,7 @@ def found(name: str, verdict: str, origin: str = "") -> TunedMember:
         ([found("a", "not shown", "default")], False, None),
     ],
 )
-def test_no_tuned_is_recommended_where_a_gain_is_not_shown(
+def test_no_tuned_is_recommended_if_a_gain_is_not_shown(
     members: list[TunedMember], keeps_default: bool, retrained: str | None
 ) -> None:
     printed = list(next_training(TuningResult(tuple(members), None), ["a"], ["--run", "r"]))
@@ -502,7 +500,7 @@ def test_no_tuned_is_recommended_where_a_gain_is_not_shown(
     )
 
 
-def test_status_best_and_report_read_what_is_stored(cli: CLI, slides: Path) -> None:
+def test_status_best_and_report_read_the_stored_studies(cli: CLI, slides: Path) -> None:
     words = ("--data", slides, "--members", "tiny_cnn,tiny_mobile", "--image-size", 16, "--epochs", 1,
              "--folds", 2, "--no-pretrained", "--device", "cpu", "--run", "run")  # fmt: skip
     for action in ("status", "best", "report"):

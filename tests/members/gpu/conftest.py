@@ -1,9 +1,8 @@
-"""A pretended CUDA device: tensors of the CPU that say they lie on one, for machines without a GPU.
+"""A fake CUDA device for machines without a GPU: CPU tensors with the device `cuda`.
 
-It knows where a tensor lies and when the host would wait for the GPU. It refuses what a GPU
-refuses: tensors of both devices in one operation, draws there from a generator of the host. It
-sees calls of torch from the code and its modules, nothing of what happens inside one call, and it
-has neither a GPU's arithmetic nor its memory.
+It tracks the device of each tensor and counts when the host would wait for the GPU. As a GPU does,
+it refuses operations on tensors of both devices, and random numbers from a CPU generator. It
+follows calls of torch, not what happens inside a call; arithmetic and memory are those of the CPU.
 """
 
 from __future__ import annotations
@@ -24,32 +23,32 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map
 
 GPU = torch.device("cuda", 0)
-# The host needs the answer, or a shape that only the numbers tell.
+# The host needs the value, or a shape that depends on values.
 READS = {
     "item", "tolist", "__bool__", "__float__", "__int__", "__index__", "equal", "allclose",
     "nonzero", "argwhere", "unique", "masked_select", "bincount", "is_nonzero", "__contains__",
     "__repr__", "inverse", "linalg_inv", "linalg_solve",
 }  # fmt: skip
-# Calls that only look at tensors of both devices.
+# Calls that may have tensors of both devices.
 BOTH = {"__set__", "_has_compatible_shallow_copy_type"}
 GROUP = torch.nn.utils.clip_grad._group_tensors_by_device_and_dtype
 PLAIN = torch._C.DisableTorchFunctionSubclass
 
 
 class OnGpu(Tensor):
-    """A tensor that says it lies on the GPU."""
+    """A tensor on the fake GPU."""
 
 
 @dataclasses.dataclass
 class Wait:
-    """The host waits for all that is queued on the GPU: in which call, and what called it."""
+    """A wait of the host for the GPU: the call, and its callers."""
 
     call: str
     callers: str
 
 
 class PretendedGpu(TorchFunctionMode):
-    """While it is on, `cuda` is a device; `waits` are the times that the host waited for it."""
+    """While it is active, `cuda` is a device; `waits` are the waits of the host."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +67,7 @@ class PretendedGpu(TorchFunctionMode):
         kwargs, name = dict(kwargs or {}), getattr(func, "__name__", str(func))
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         there = any(isinstance(t, OnGpu) for t in tensors)
-        if name == "__get__" and (place := _said_of_place(func, args[0])) is not None:
+        if name == "__get__" and (place := _device_attribute(func, args[0])) is not None:
             return place
         if name == "__reduce_ex__":
             with PLAIN():
@@ -80,18 +79,18 @@ class PretendedGpu(TorchFunctionMode):
         if there and (name in READS or _has_unknown_shape(name, args, kwargs)):
             self.wait(name)
         if name in {"to", "cpu", "cuda"}:
-            return self._sent(name, args, kwargs)
-        goes = there
+            return self._moved(name, args, kwargs)
+        to_gpu = there
         if kwargs.get("device") is not None and name != "_parse_to":
-            goes = torch.device(kwargs["device"]).type == "cuda"
+            to_gpu = torch.device(kwargs["device"]).type == "cuda"
             kwargs["device"] = torch.device("cpu")
-            if goes and name in {"tensor", "as_tensor", "new_tensor"}:
+            if to_gpu and name in {"tensor", "as_tensor", "new_tensor"}:
                 self.wait(name)
-            if goes and kwargs.get("generator") is not None:
+            if to_gpu and kwargs.get("generator") is not None:
                 raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
         elif name in {"copy_", "__setitem__"}:
-            goes = isinstance(args[0], OnGpu)
-            if any(isinstance(t, OnGpu) != goes for t in tensors):
+            to_gpu = isinstance(args[0], OnGpu)
+            if any(isinstance(t, OnGpu) != to_gpu for t in tensors):
                 self.wait(name)
         elif there and name not in BOTH and any(_is_elsewhere(t, name) for t in tensors):
             raise RuntimeError(
@@ -104,9 +103,9 @@ class PretendedGpu(TorchFunctionMode):
                     self.wait(f"{name} by {'a mask' if mask else 'numbers of the host'}")
         with PLAIN():
             out = func(*args, **kwargs)
-        return tree_map(lambda t: _lying(t, goes), out)
+        return tree_map(lambda t: _on(t, to_gpu), out)
 
-    def _sent(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    def _moved(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         tensor, *rest = args
         there, dtype, form, quick = isinstance(tensor, OnGpu), None, torch.preserve_format, False
         device: Any = {"cpu": "cpu", "cuda": "cuda"}.get(name)
@@ -116,24 +115,24 @@ class PretendedGpu(TorchFunctionMode):
                 device, dtype, quick, form = torch._C._nn._parse_to(*rest, **kwargs)
             if rest and isinstance(rest[0], Tensor):
                 device = GPU if isinstance(rest[0], OnGpu) else "cpu"
-        goes = there if device is None else torch.device(device).type == "cuda"
-        # From ordinary memory the host waits whatever is asked for.
-        if goes != there and not (quick and goes and getattr(tensor, "is_pinned_here", False)):
+        to_gpu = there if device is None else torch.device(device).type == "cuda"
+        # From memory that is not pinned, the host always waits.
+        if to_gpu != there and not (quick and to_gpu and getattr(tensor, "is_pinned_here", False)):
             self.wait(f"{name} {device}")
         with PLAIN():
             form = form or torch.preserve_format
-            copy = goes != there or (name == "to" and copies)
+            copy = to_gpu != there or (name == "to" and copies)
             out = tensor.to(dtype=dtype or tensor.dtype, memory_format=form, copy=copy)
-        return _lying(out, goes)
+        return _on(out, to_gpu)
 
 
 def _is_elsewhere(tensor: Tensor, name: str) -> bool:
-    """Whether a tensor of the host has no place in an operation there; single numbers mostly have."""
+    """Whether a CPU tensor is not allowed in a GPU operation; single numbers mostly are."""
     return not isinstance(tensor, OnGpu) and (tensor.dim() > 0 or name in {"stack", "cat"})
 
 
 def _has_unknown_shape(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether only the numbers tell how large the answer is."""
+    """Whether the shape of the result depends on values."""
     n_given = len(args) + len(kwargs)
     by_mask = name.startswith("index_put") and any(
         isinstance(t, Tensor) and t.dtype == torch.bool for t in tree_leaves(args[1:])
@@ -145,15 +144,15 @@ def _has_unknown_shape(name: str, args: tuple[Any, ...], kwargs: dict[str, Any])
     )
 
 
-def _said_of_place(func: Any, tensor: Tensor) -> Any:
+def _device_attribute(func: Any, tensor: Tensor) -> Any:
     there = isinstance(tensor, OnGpu)
-    printed = {"device": GPU, "is_cuda": True, "is_cpu": False}
+    on_gpu = {"device": GPU, "is_cuda": True, "is_cpu": False}
     plain = {"is_cuda": False, "is_cpu": True}
     what = (resolve_name(func) or "").removesuffix(".__get__").rpartition(".")[2]
-    return (printed if there else plain).get(what)
+    return (on_gpu if there else plain).get(what)
 
 
-def _lying(value: Any, there: bool) -> Any:
+def _on(value: Any, there: bool) -> Any:
     with PLAIN():
         if there and type(value) is Tensor:
             return value.as_subclass(OnGpu)
@@ -190,16 +189,16 @@ def _grouped(tensors: Any, *more: Any) -> Any:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGpu]:
-    """A pretended GPU, on while the test runs."""
+    """A fake GPU, active during the test."""
     if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU: it need not pretend")
+        pytest.skip("this machine has a GPU")
     mode, replace = PretendedGpu(), monkeypatch.setattr
     known: dict[str, Any] = {
         "is_available": True, "device_count": 1, "mem_get_info": (10**11, 10**11),
-        "is_bf16_supported": True, "get_device_name": "pretended GPU", "empty_cache": None,
+        "is_bf16_supported": True, "get_device_name": "fake GPU", "empty_cache": None,
     }  # fmt: skip
-    for name, answer in known.items():
-        replace(torch.cuda, name, mock.Mock(return_value=answer))
+    for name, value in known.items():
+        replace(torch.cuda, name, mock.Mock(return_value=value))
     replace(torch.cuda, "synchronize", lambda *_: mode.wait("synchronize"))
     replace(torch.random, "fork_rng", lambda devices: contextlib.nullcontext())
     replace(Tensor, "pin_memory", _pinned)
@@ -207,7 +206,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGpu]:
     for place in (torch.nn.utils.clip_grad, sys.modules[torch.optim.Optimizer.__module__]):
         replace(place, GROUP.__name__, _grouped)
     replace(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda self: None)
-    # Else a module keeps its parameters, of the type that they had, and changes what they hold.
+    # Otherwise a module keeps its parameter objects, with their type, and changes only their data.
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     with mode:
         yield mode

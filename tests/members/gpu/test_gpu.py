@@ -1,4 +1,4 @@
-"""The pretended GPU itself: what it refuses, and what it counts as waiting."""
+"""Tests of the fake GPU: refused operations, and counted waits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HERE, THERE = torch.arange(3.0), "cuda"
         lambda x: F.cross_entropy(x[None], torch.tensor([1])),
     ],
 )
-def test_it_refuses_what_a_gpu_refuses(gpu: Any, mix: Callable[[Any], Any]) -> None:
+def test_the_fake_gpu_refuses_what_a_gpu_refuses(gpu: Any, mix: Callable[[Any], Any]) -> None:
     with pytest.raises((RuntimeError, TypeError)):
         mix(HERE.to(THERE))
 
@@ -56,7 +56,7 @@ def test_it_refuses_what_a_gpu_refuses(gpu: Any, mix: Callable[[Any], Any]) -> N
         lambda x: torch.cuda.synchronize(),
     ],
 )
-def test_it_counts_what_makes_the_host_wait(gpu: Any, read: Callable[[Any], Any]) -> None:
+def test_the_fake_gpu_counts_waits_of_the_host(gpu: Any, read: Callable[[Any], Any]) -> None:
     x = HERE.to(THERE)
     gpu.waits.clear()
     read(x)
@@ -76,14 +76,14 @@ def test_it_counts_what_makes_the_host_wait(gpu: Any, read: Callable[[Any], Any]
         lambda x: torch.zeros(3, device=THERE).copy_(x),
     ],
 )
-def test_it_lets_go_on_what_waits_for_nothing(gpu: Any, work: Callable[[Any], Any]) -> None:
+def test_operations_without_a_wait_are_not_counted(gpu: Any, work: Callable[[Any], Any]) -> None:
     x = HERE.to(THERE)
     gpu.waits.clear()
     work(x)
     assert not gpu.waits
 
 
-def test_what_is_on_it_stays_on_it(gpu: Any) -> None:
+def test_results_stay_on_the_device_of_their_inputs(gpu: Any) -> None:
     x = HERE.to(THERE)
     assert {t.device.type for t in (x * 2, x[0], x.detach(), x.to(x), HERE.to(x))} == {"cuda"}
     assert {t.device.type for t in (HERE * 2, x.cpu(), x.to("cpu"), torch.ones(2))} == {"cpu"}

@@ -1,4 +1,4 @@
-"""Whole jobs on a GPU, on one that is pretended: begun, cut off, gone on with, stored, read back."""
+"""Whole jobs on a fake GPU: started, interrupted, resumed, stored, and read."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from ensemble_kit.run import Run
 pytestmark = pytest.mark.slow
 
 MakeJob = Callable[..., Job]
-CutOff = Callable[[Job, int], None]
-Kept = Callable[[Job], dict[str, bytes]]
+Interrupt = Callable[[Job, int], None]
+StoredFiles = Callable[[Job], dict[str, bytes]]
 GPU = torch.device("cuda")
 
 
 @pytest.fixture
 def job_on_gpu(gpu: Any, make_job: MakeJob) -> MakeJob:
-    """`make_job` for the pretended GPU."""
+    """`make_job` for the fake GPU."""
 
     def make(folder: str = "run", **settings: Any) -> Job:
         return dataclasses.replace(make_job(folder, **settings), device=GPU)
@@ -49,7 +49,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "average": {"precision": "bf16", "regularize": {"ema_decay": 0.9}},
     "average of the last": {"regularize": {"average_last": 2}},
     "average beside, views": {"regularize": {"ema_decay": 0.9, "average_beside": True, "tta": "flips"}},
-    "inner slice": {"select_on": "inner", "patience": 2, "schedule": "plateau"},
+    "validation split": {"select_on": "inner", "patience": 2, "schedule": "plateau"},
     "cached features": {"optim": {"head_only_epochs": 2, "cache_features": True}},
     "sgd": {"optim": {"name": "sgd", "clip_norm": 1.0, "layer_decay": 0.7}},
     "lookahead": {"optim": {"name": "lookahead_adamw"}},
@@ -57,22 +57,24 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
-def test_a_job_that_was_cut_off_goes_on_there(
-    kept: Kept, cut_off: CutOff, job_on_gpu: MakeJob, recipe: dict[str, Any]
+def test_an_interrupted_job_resumes_on_the_gpu(
+    stored_files: StoredFiles, interrupt: Interrupt, job_on_gpu: MakeJob, recipe: dict[str, Any]
 ) -> None:
     whole, cut = job_on_gpu("whole", **recipe), job_on_gpu("cut", **recipe)
     run_job(whole)
-    cut_off(cut, 1)
+    interrupt(cut, 1)
     run_job(cut)
-    assert kept(cut) == kept(whole)
+    assert stored_files(cut) == stored_files(whole)
     record = read_record(cut.folder)
     assert record is not None
     assert record["device"] == "cuda"
 
 
-def test_a_job_begun_there_goes_on_without_a_gpu(cut_off: CutOff, job_on_gpu: MakeJob) -> None:
+def test_a_job_begun_on_a_gpu_resumes_without_one(
+    interrupt: Interrupt, job_on_gpu: MakeJob
+) -> None:
     job, whole = job_on_gpu("cut"), job_on_gpu("whole")
-    cut_off(job, 2)
+    interrupt(job, 2)
     run_job(dataclasses.replace(job, device=torch.device("cpu")))
     run_job(whole)
     for part in ("oof", "test"):
@@ -92,17 +94,17 @@ def test_features_are_those_of_the_stored_network_on_either_device(
         np.testing.assert_allclose(mine, there, rtol=1e-3, atol=1e-4)
 
 
-def test_tiles_that_stream_to_the_gpu_train_as_those_that_lie_there(
-    kept: Kept, job_on_gpu: MakeJob, monkeypatch: pytest.MonkeyPatch
+def test_streamed_tiles_train_like_tiles_on_the_gpu(
+    stored_files: StoredFiles, job_on_gpu: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resident, streamed = job_on_gpu("resident"), job_on_gpu("streamed")
     run_job(resident)
     monkeypatch.setattr(loader, "fits", lambda *_: False)
     run_job(streamed)
-    assert kept(streamed) == kept(resident)
+    assert stored_files(streamed) == stored_files(resident)
 
 
-def test_row_36_a_full_gpu_is_given_back_what_is_free_and_the_batch_in_parts(
+def test_row_36_on_a_full_gpu_memory_is_released_and_the_batch_split(
     job_on_gpu: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = step_module._forward_backward
@@ -124,13 +126,13 @@ def test_row_36_a_full_gpu_is_given_back_what_is_free_and_the_batch_in_parts(
     assert record["micro_batches"] == 4
 
 
-def test_networks_are_measured_there(gpu: Any) -> None:
+def test_images_per_second_are_measured_on_the_gpu(gpu: Any) -> None:
     speed = images_per_second("tiny_cnn", 16, 4, device="auto")
     assert set(speed) == {"train", "predict"}
     assert [wait for wait in gpu.waits if wait.call == "synchronize"]
 
 
-def test_a_run_probes_the_gpu_and_trains_all_folds_there(
+def test_a_run_measures_precisions_and_trains_all_folds_on_the_gpu(
     gpu: Any, trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe, "WORTH_A_PROBE", 0.0)
@@ -141,9 +143,7 @@ def test_a_run_probes_the_gpu_and_trains_all_folds_there(
         [member], trained.manifest, trained.folds, run, device="auto", listener=events.append
     )
     printed = [event.text for event in events if isinstance(event, Notice)]
-    assert [
-        text for text in printed if "trains the fastest here (tiny_cnn 16 px, batch 16)" in text
-    ]
+    assert [text for text in printed if "(tiny_cnn 16 px, batch 16)" in text]
     assert [(e.device, e.fold) for e in events if isinstance(e, JobStarted)] == [
         ("cuda", fold) for fold in range(3)
     ]

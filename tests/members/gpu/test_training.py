@@ -1,4 +1,4 @@
-"""Training on a GPU, on one that is pretended: what lies where, and when the host waits for it."""
+"""Training on a fake GPU: devices of tensors, and waits of the host."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def fitted(
 
 @pytest.fixture
 def in_epochs(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Any]]:
-    """What the host waited for inside training epochs, each with the steps that were taken before."""
+    """Waits of the host inside training epochs, each with the number of steps before it."""
     found: list[tuple[int, Any]] = []
     taken, epoch, step = [0], train_module._train_epoch, train_module.take_step
 
@@ -51,8 +51,8 @@ def in_epochs(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Any]
     def counted_epoch(*args: Any) -> Any:
         taken[0], wait = 0, gpu.wait
 
-        def counted(*printed: Any) -> None:
-            wait(*printed)
+        def counted(*args: Any) -> None:
+            wait(*args)
             found.append((taken[0], gpu.waits[-1]))
 
         gpu.wait = counted

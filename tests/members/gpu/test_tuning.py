@@ -1,4 +1,4 @@
-"""A tuning study on a GPU, on one that is pretended."""
+"""A tuning study on a fake GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ensemble_kit.run import Run
 from ensemble_kit.tune.tune_members import tune_members
 
 
-def test_trials_train_and_are_evaluated_there(gpu: Any, trained: Any, tmp_path: Path) -> None:
+def test_trials_train_and_are_evaluated_on_the_gpu(gpu: Any, trained: Any, tmp_path: Path) -> None:
     member = Member(
         "tiny_cnn", image_size=16, pretrained=False, recipe=Recipe(epochs=1, batch_size=16)
     )

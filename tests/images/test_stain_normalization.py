@@ -1,4 +1,4 @@
-"""Normalised images are stained alike, and normalisation is part of what tiles are."""
+"""Stain normalisation of images and tiles."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_reinhard_gives_every_image_the_reference_statistics() -> None:
 
 
 @pytest.mark.parametrize("method", ["macenko", "reinhard"])
-def test_slides_of_different_stain_come_closer(method: str) -> None:
+def test_normalisation_makes_slides_more_similar(method: str) -> None:
     before = np.array([f.mean(axis=(0, 1)) for f in FIELDS])
     after = np.array([normalise(f, method).mean(axis=(0, 1)) for f in FIELDS])
     assert after.std(axis=0).mean() < 0.8 * before.std(axis=0).mean()
 
 
-def test_macenko_finds_the_two_stains_that_were_mixed() -> None:
+def test_macenko_finds_two_mixed_stains() -> None:
     rng = np.random.default_rng(0)
     pure = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
     amounts = np.concatenate(
@@ -55,13 +55,13 @@ def test_the_reference_vectors_are_unit_vectors() -> None:
     np.testing.assert_allclose(np.linalg.norm(MACENKO_VECTORS, axis=1), 1, atol=0.01)
 
 
-def test_glass_and_off_leave_an_image_alone() -> None:
+def test_glass_is_not_changed_and_none_changes_nothing() -> None:
     glass = np.full((32, 32, 3), 240, np.uint8)
     np.testing.assert_array_equal(normalise(glass, "macenko"), glass)
     np.testing.assert_array_equal(normalise(FIELDS[0], "none"), FIELDS[0])
 
 
-def test_tiles_of_normalised_images_are_other_tiles(tmp_path: Path) -> None:
+def test_normalisation_changes_the_tiles(tmp_path: Path) -> None:
     root = write_phantom(tmp_path / "p", n_patients=12, images_per_patient=1, image_size=32)
     plain = read_bci(root, stain="he")
     changed = with_stain_normalisation(plain, "reinhard")
@@ -71,7 +71,7 @@ def test_tiles_of_normalised_images_are_other_tiles(tmp_path: Path) -> None:
     np.testing.assert_array_equal(b.pixels[3], normalise(a.pixels[3], "reinhard"))
 
 
-def test_ihc_is_refused_and_unknown_methods_are_named(tmp_path: Path) -> None:
+def test_ihc_and_unknown_methods_are_refused(tmp_path: Path) -> None:
     root = write_phantom(tmp_path / "p", n_patients=12, images_per_patient=1, image_size=32)
     with pytest.raises(DataError):
         with_stain_normalisation(read_bci(root), "macenko")

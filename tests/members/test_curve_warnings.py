@@ -1,4 +1,4 @@
-"""What a finished training's curve is said to show, and that it is only said where it does."""
+"""Warnings about the curve of a finished training."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ensemble_kit.members.training.curve_warnings import guard
 from ensemble_kit.members.training.predict import validation_metrics
 
 
-def printed(answers: list[int], labels: list[int]) -> str:
-    logits = np.eye(4, dtype=np.float32)[answers]
+def printed(predictions: list[int], labels: list[int]) -> str:
+    logits = np.eye(4, dtype=np.float32)[predictions]
     metrics = validation_metrics(logits, np.array(labels))
     return " ".join(guard([row(**metrics)], np.array(labels), Recipe()))
 
@@ -30,27 +30,27 @@ def row(**metrics: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("answers", "labels", "words"),
+    ("predictions", "labels", "words"),
     [
         ([1, 1, 1, 1], [0, 0, 1, 1], "one class"),
         ([2, 2, 2, 2], [0, 0, 1, 1], "one class"),
-        # Balanced accuracy is exactly 1 / 2, of two classes that are both answered.
+        # Balanced accuracy is exactly 1 / 2, with two predicted classes.
         ([0, 1, 0, 1], [0, 0, 1, 1], "balanced accuracy 0.500"),
         ([0, 1, 1, 0], [0, 0, 1, 1], "at chance"),
         ([0, 0, 1, 1], [0, 0, 1, 1], ""),
         ([0, 0, 0, 0], [0, 0, 0, 0], ""),
     ],
 )
-def test_one_class_is_said_only_where_one_class_was_answered(
-    answers: list[int], labels: list[int], words: str
+def test_warnings_about_the_selected_epoch(
+    predictions: list[int], labels: list[int], words: str
 ) -> None:
-    got = printed(answers, labels)
+    got = printed(predictions, labels)
     assert words in got
     assert ("one class" in got) == ("one class" in words)
     assert bool(got) == bool(words)
 
 
-def test_an_epoch_without_that_column_is_evaluated_by_its_accuracy_alone() -> None:
+def test_a_history_without_the_class_count_is_evaluated_by_its_accuracy() -> None:
     old = row(log_loss=0.7, accuracy=0.5, balanced_accuracy=0.5)
     (text,) = guard([old], np.array([0, 1]), Recipe())
     assert "at chance" in text
@@ -60,8 +60,8 @@ def test_an_epoch_without_that_column_is_evaluated_by_its_accuracy_alone() -> No
 def test_the_selected_epoch_is_evaluated(chosen: int, words: str) -> None:
     labels = np.array([0, 0, 1, 1])
     right, one_class = (
-        row(**validation_metrics(np.eye(2, dtype=np.float32)[answers], labels))
-        for answers in ([0, 0, 1, 1], [1, 1, 1, 1])
+        row(**validation_metrics(np.eye(2, dtype=np.float32)[predictions], labels))
+        for predictions in ([0, 0, 1, 1], [1, 1, 1, 1])
     )
     got = " ".join(guard([right, one_class], labels, Recipe(), chosen))
     assert words in got
@@ -70,7 +70,7 @@ def test_the_selected_epoch_is_evaluated(chosen: int, words: str) -> None:
 
 @pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle"])
 @pytest.mark.parametrize("n_epochs", [3, 4])
-def test_a_best_last_epoch_is_called_unfinished_only_where_the_rate_stays_up(
+def test_a_best_last_epoch_is_a_warning_only_if_the_rate_stays_up(
     schedule: Any, n_epochs: int
 ) -> None:
     history = [row(log_loss=1 / (k + 1), balanced_accuracy=1.0) for k in range(n_epochs)]
@@ -91,9 +91,9 @@ def test_a_job_evaluates_its_selected_epoch(
     assert seen == [record["chosen_epoch"]]
 
 
-@pytest.mark.parametrize(("answers", "n"), [([1, 1, 1, 1], 1), ([0, 1, 2, 1], 3)])
-def test_classes_that_are_predicted_are_counted(answers: list[int], n: int) -> None:
-    metrics = validation_metrics(np.eye(4, dtype=np.float32)[answers], np.array([0, 0, 1, 1]))
+@pytest.mark.parametrize(("predictions", "n"), [([1, 1, 1, 1], 1), ([0, 1, 2, 1], 3)])
+def test_predicted_classes_are_counted(predictions: list[int], n: int) -> None:
+    metrics = validation_metrics(np.eye(4, dtype=np.float32)[predictions], np.array([0, 0, 1, 1]))
     assert metrics["predicted_classes"] == n
 
 

@@ -1,4 +1,4 @@
-"""Where a network starts: from a checkpoint that fits, whatever its container, and never from code."""
+"""Initial checkpoints: all common formats are read, and no code in a file is run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def built(
     return build_network(member, n_classes, image_size=32)
 
 
-def same_body(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+def same_backbone(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     ours, theirs = one.state_dict(), other.state_dict()
     return all(torch.equal(ours[k], theirs[k]) for k in ours if not k.startswith("fc."))
 
@@ -53,10 +53,10 @@ def stored(kind: str, folder: Path, state: dict[str, torch.Tensor]) -> Path:
 def test_weights_load_from_every_common_container(tmp_path: Path, kind: str) -> None:
     source = built()
     loaded = built(weights=stored(kind, tmp_path, source.state_dict()))
-    assert same_body(loaded, source)
+    assert same_backbone(loaded, source)
     assert torch.equal(loaded.fc.weight, source.fc.weight)  # type: ignore[union-attr]
     torch.manual_seed(99)
-    assert not same_body(
+    assert not same_backbone(
         build_network(Member("tiny_cnn", pretrained=False), 2, image_size=32), source
     )
 
@@ -67,19 +67,17 @@ PREFIXES = ["module.", "model.", "net.", "_orig_mod.", "module._orig_mod.", "mod
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("head", [(), (8,)])
-def test_any_common_prefix_is_found_and_taken_off(
-    tmp_path: Path, prefix: str, head: tuple[int, ...]
-) -> None:
+def test_common_prefixes_are_removed(tmp_path: Path, prefix: str, head: tuple[int, ...]) -> None:
     source = built()
-    further = {"loss.weight": torch.ones(2), "projector.0.weight": torch.ones(4, 4)}
-    held = {f"{prefix}{k}": v for k, v in source.state_dict().items()}
-    torch.save({"state_dict": {**further, **held}, "epoch": 3}, tmp_path / "w.ckpt")
+    extra = {"loss.weight": torch.ones(2), "projector.0.weight": torch.ones(4, 4)}
+    content = {f"{prefix}{k}": v for k, v in source.state_dict().items()}
+    torch.save({"state_dict": {**extra, **content}, "epoch": 3}, tmp_path / "w.ckpt")
     member = Member("tiny_cnn", pretrained=False, weights=tmp_path / "w.ckpt", head=head)
     loaded = build_network(member, 2, image_size=32)
-    assert same_body(loaded.body if head else loaded, source)  # type: ignore[arg-type]
+    assert same_backbone(loaded.body if head else loaded, source)  # type: ignore[arg-type]
 
 
-def test_what_compiled_and_sharded_parts_put_into_names_is_taken_out(tmp_path: Path) -> None:
+def test_name_parts_of_compiled_and_sharded_networks_are_removed(tmp_path: Path) -> None:
     source = built()
     state = {f"model.{k}": v for k, v in source.state_dict().items()}
     inside = {
@@ -87,7 +85,7 @@ def test_what_compiled_and_sharded_parts_put_into_names_is_taken_out(tmp_path: P
         for k, v in state.items()
     }
     assert inside.keys() != state.keys()
-    assert same_body(built(weights=stored("state", tmp_path, inside)), source)
+    assert same_backbone(built(weights=stored("state", tmp_path, inside)), source)
 
 
 @pytest.mark.parametrize("place", ["net", "model_state_dict", "state_dict_ema", "ema_state_dict",
@@ -95,15 +93,15 @@ def test_what_compiled_and_sharded_parts_put_into_names_is_taken_out(tmp_path: P
                                    "ema.model.state"])  # fmt: skip
 def test_weights_are_found_under_any_key(tmp_path: Path, place: str) -> None:
     source = built()
-    held: dict[str, object] = source.state_dict()
+    content: dict[str, object] = source.state_dict()
     for key in reversed(place.split(".")):
-        held = {key: held, "epoch": 3, "lr": 0.1}
-    torch.save(held, tmp_path / "w.pth")
-    assert same_body(built(weights=tmp_path / "w.pth"), source)
+        content = {key: content, "epoch": 3, "lr": 0.1}
+    torch.save(content, tmp_path / "w.pth")
+    assert same_backbone(built(weights=tmp_path / "w.pth"), source)
 
 
 def taken(path: Path) -> tuple[torch.nn.Module, str]:
-    """The network with the file's weights, and what is said of their choice."""
+    """The network with the file's weights, and the note about their choice."""
     model = built(weights=path)
     return model, weights_for(model, path, ["fc"]).note
 
@@ -113,7 +111,7 @@ def taken(path: Path) -> tuple[torch.nn.Module, str]:
     ("module.encoder_k.", "module.encoder_q."), ("momentum_encoder.", "base_encoder."),
 ])  # fmt: skip
 @pytest.mark.parametrize("turned", [False, True])
-def test_of_two_networks_the_averaged_one_comes_first_and_the_momentum_encoder_last(
+def test_averaged_networks_are_preferred_and_momentum_encoders_come_last(
     tmp_path: Path, first: str, second: str, turned: bool
 ) -> None:
     other, right = built("tiny_cnn"), built("tiny_cnn")
@@ -124,40 +122,40 @@ def test_of_two_networks_the_averaged_one_comes_first_and_the_momentum_encoder_l
     if turned:
         pairs.reverse()
     if first.endswith("."):
-        held = {f"{p}{k}": v for p, model in pairs for k, v in model.state_dict().items()}
+        content = {f"{p}{k}": v for p, model in pairs for k, v in model.state_dict().items()}
     else:
-        held = {key: model.state_dict() for key, model in pairs}
-    torch.save(held, tmp_path / "w.pt")
+        content = {key: model.state_dict() for key, model in pairs}
+    torch.save(content, tmp_path / "w.pt")
     model, note = taken(tmp_path / "w.pt")
-    assert same_body(model, right)
+    assert same_backbone(model, right)
     assert note.index(f"'{second.rstrip('.')}'") < note.index(f"'{first.rstrip('.')}'")
 
 
-def test_of_equal_networks_the_first_of_the_file_is_taken_and_said(tmp_path: Path) -> None:
+def test_of_equal_networks_the_first_in_the_file_is_used_and_named(tmp_path: Path) -> None:
     one, other = built(), built("tiny_cnn")
     with torch.no_grad():
         other.fc.weight.add_(1)  # type: ignore[union-attr, operator]
         next(other.parameters()).add_(1)
-    held = {
+    content = {
         f"models.{i}.{k}": v for i, m in enumerate((one, other)) for k, v in m.state_dict().items()
     }
-    torch.save(held, tmp_path / "w.pt")
+    torch.save(content, tmp_path / "w.pt")
     model, note = taken(tmp_path / "w.pt")
-    assert same_body(model, one)
+    assert same_backbone(model, one)
     assert "'models.0'" in note
     assert "'models.1'" in note
 
 
-def test_a_single_network_and_its_optimizer_need_no_word(tmp_path: Path) -> None:
+def test_a_single_network_with_its_optimizer_has_no_note(tmp_path: Path) -> None:
     source = built()
     moments = {"exp_avg": {k: v * 0 for k, v in source.state_dict().items()}}
     torch.save({"optimizer": moments, "model": source.state_dict()}, tmp_path / "w.pt")
     model, note = taken(tmp_path / "w.pt")
-    assert same_body(model, source)
+    assert same_backbone(model, source)
     assert note == ""
 
 
-def test_the_choice_between_networks_is_said_before_training(
+def test_the_choice_between_networks_is_reported_before_training(
     cli: Callable[..., tuple[int, str]], slides: Path, tmp_path: Path
 ) -> None:
     state = built().state_dict()
@@ -169,7 +167,7 @@ def test_the_choice_between_networks_is_said_before_training(
     assert "'student'" in printed
 
 
-def test_a_refusal_says_what_the_file_holds(tmp_path: Path) -> None:
+def test_an_error_lists_the_content_of_the_file(tmp_path: Path) -> None:
     state = {f"encoder.{k}": v for k, v in built("tiny_resnet").state_dict().items()}
     torch.save({"net": state, "epoch": 3}, tmp_path / "w.pt")
     with pytest.raises(DataError) as caught:
@@ -185,7 +183,7 @@ def test_a_refusal_says_what_the_file_holds(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*[Ss]parse")
 @pytest.mark.parametrize("claim", ["expanded", "expanded stem", "sparse", "meta"])
-def test_a_file_of_a_few_bytes_that_claims_terabytes_is_refused_by_shape(
+def test_a_small_file_that_declares_terabytes_is_refused_by_shape(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claim: str
 ) -> None:
     state: dict[str, torch.Tensor] = dict(built().state_dict())
@@ -224,7 +222,7 @@ def test_row_52_a_packed_checkpoint_that_unpacks_to_a_thousand_times_its_size_is
         built(weights=plain)
 
 
-def test_a_safetensors_header_that_lies_is_refused(tmp_path: Path) -> None:
+def test_a_wrong_safetensors_header_is_refused(tmp_path: Path) -> None:
     for end, shape in ((4, [10**12]), (4 * 10**12, [10**12]), (8, [1])):
         about = {"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}}
         text = json.dumps(about).encode()
@@ -250,50 +248,48 @@ def test_weights_of_other_precisions_load(tmp_path: Path, kind: torch.dtype) -> 
 def test_a_head_of_other_classes_is_initialised_again(tmp_path: Path) -> None:
     source = built(n_classes=8)
     loaded = built(n_classes=2, weights=stored("safetensors", tmp_path, source.state_dict()))
-    assert same_body(loaded, source)
+    assert same_backbone(loaded, source)
     assert loaded.fc.weight.shape == (2, 64)  # type: ignore[union-attr]
 
 
-def test_another_architecture_is_refused_with_the_tensors_that_lack(tmp_path: Path) -> None:
+def test_another_architecture_is_refused_with_the_missing_tensors(tmp_path: Path) -> None:
     path = stored("safetensors", tmp_path, built("tiny_resnet").state_dict())
-    with pytest.raises(
-        DataError, match=r"lacks or reshapes \d+ of \d+ tensors: stages\.0"
-    ) as caught:
+    with pytest.raises(DataError, match=r"\d+ of \d+ tensors: stages\.0") as caught:
         built("tiny_cnn", weights=path)
     assert caught.value.exit_code == 3
 
 
-def test_a_deeper_network_of_the_same_family_is_refused_with_what_would_be_left_over(
+def test_a_deeper_network_of_the_same_family_is_refused_with_the_unused_tensors(
     tmp_path: Path,
 ) -> None:  # row 11
     torch.manual_seed(0)
     deeper = timm.create_model("ek_tiny_cnn", num_classes=2, widths=(16, 32, 64, 64))
     path = stored("safetensors", tmp_path, deeper.state_dict())
-    with pytest.raises(DataError, match=r"more than the network takes: 5 of 26 tensors: stages\.6"):
+    with pytest.raises(DataError, match=r"5 of 26 tensors: stages\.6"):
         built("tiny_cnn", weights=path)
     member = Member("tiny_cnn", pretrained=False, weights=path, head=(8,))
-    with pytest.raises(DataError, match=r"more than the network takes: 5 of 26 .*body\.stages\.6"):
+    with pytest.raises(DataError, match=r"5 of 26 .*body\.stages\.6"):
         build_network(member, 2, image_size=32)
 
 
-def test_classifiers_counters_and_indices_of_another_file_are_left_out(tmp_path: Path) -> None:
+def test_classifiers_counters_and_indices_of_a_file_are_ignored(tmp_path: Path) -> None:
     source = built()
-    further = {
+    extra = {
         "fc.3.weight": torch.zeros(4, 2),  # a head of more layers
         "aux1.fc.weight": torch.zeros(4, 2),
         "AuxLogits.conv0.conv.weight": torch.zeros(2, 2, 1, 1),
         "stages.1.num_batches_tracked": torch.tensor(3),
         "relative_position_index": torch.arange(4),
     }
-    path = stored("safetensors", tmp_path, {**source.state_dict(), **further})
+    path = stored("safetensors", tmp_path, {**source.state_dict(), **extra})
     for head in ((), (8,)):
         member = Member("tiny_cnn", pretrained=False, weights=path, head=head)
         loaded = build_network(member, 2, image_size=32)
-        assert same_body(loaded.body if head else loaded, source)  # type: ignore[arg-type]
+        assert same_backbone(loaded.body if head else loaded, source)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path, number: float) -> None:
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, number: float) -> None:
     state = built().state_dict()
     state["stages.2.0.weight"][3, 2, 1, 0] = number
     with pytest.raises(DataError, match=r"1 of 20 tensors: stages\.2\.0\.w"):
@@ -304,15 +300,17 @@ def test_a_file_without_the_counters_of_batch_normalisation_fits(tmp_path: Path)
     source = built()
     state = {k: v for k, v in source.state_dict().items() if "num_batches_tracked" not in k}
     assert len(state) < len(source.state_dict())
-    assert same_body(built(weights=stored("state", tmp_path, state)), source)
+    assert same_backbone(built(weights=stored("state", tmp_path, state)), source)
 
 
-def test_a_plain_network_s_file_fits_the_body_under_a_head_of_our_own(tmp_path: Path) -> None:
+def test_a_checkpoint_of_the_plain_network_fits_the_backbone_under_a_dense_head(
+    tmp_path: Path,
+) -> None:
     source = built()
     path = stored("safetensors", tmp_path, source.state_dict())
     member = Member("tiny_cnn", pretrained=False, weights=path, head=(8,))
     loaded = build_network(member, 2, image_size=32)
-    assert same_body(loaded.body, source)  # type: ignore[arg-type]
+    assert same_backbone(loaded.body, source)  # type: ignore[arg-type]
     again = Member("tiny_cnn", pretrained=False, head=(8,),
                    weights=stored("state", tmp_path, loaded.state_dict()))  # fmt: skip
     torch.testing.assert_close(
@@ -330,7 +328,7 @@ def test_a_stem_for_three_channels_is_adapted_as_timm_does(
     member = Member(network, pretrained=False, weights=path)
     loaded = build_network(member, 2, image_size=32, in_channels=channels).eval()
     grey = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():  # timm keeps what equal channels give
+    with torch.inference_mode():  # timm's adaption does not change the output for equal channels
         want, got = source(grey.expand(-1, 3, -1, -1)), loaded(grey.expand(-1, channels, -1, -1))
     torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
 
@@ -361,7 +359,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_does_not(
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a zip"])
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_what_is_no_checkpoint_is_refused_with_its_path(
+def test_a_file_that_is_no_checkpoint_is_refused_with_its_path(
     tmp_path: Path, content: bytes, suffix: str
 ) -> None:
     path = tmp_path / f"broken{suffix}"
@@ -370,7 +368,7 @@ def test_what_is_no_checkpoint_is_refused_with_its_path(
         built(weights=path)
 
 
-def test_what_a_file_is_not_is_said_in_words(tmp_path: Path) -> None:
+def test_an_error_names_the_kind_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     path.write_text("hello")
     with pytest.raises(DataError, match=r"w\.pt'.*PyTorch file"):
@@ -388,13 +386,13 @@ def test_what_a_file_is_not_is_said_in_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [[1, 2, 3], {0: torch.zeros(2)}, {"model": "x"}])
-def test_a_file_of_something_else_than_tensors_is_refused(tmp_path: Path, content: object) -> None:
+def test_a_file_without_tensors_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "list.pt")
-    with pytest.raises(DataError, match="no mapping of names to tensors"):
+    with pytest.raises(DataError, match=r"list\.pt'.*mapping"):
         built(weights=tmp_path / "list.pt")
 
 
-def test_a_cut_off_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     for kind in ("safetensors", "state"):
         path = stored(kind, tmp_path, built().state_dict())
         path.write_bytes(path.read_bytes()[:-1000])
@@ -402,7 +400,7 @@ def test_a_cut_off_checkpoint_is_refused(tmp_path: Path) -> None:
             built(weights=path)
 
 
-def test_published_weights_that_cannot_be_had_name_both_ways_out(
+def test_missing_published_weights_are_an_error_with_two_remedies(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from huggingface_hub import constants
@@ -416,7 +414,7 @@ def test_published_weights_that_cannot_be_had_name_both_ways_out(
     require_init_checkpoints([Member("resnet18", pretrained=False), Member("tiny_cnn")])
 
 
-def test_both_heads_of_a_distilled_network_may_be_other_ones(tmp_path: Path) -> None:
+def test_both_heads_of_a_distilled_network_may_differ(tmp_path: Path) -> None:
     def distilled(n_classes: int, weights: Path | None = None) -> torch.nn.Module:
         member = Member("deit_tiny_distilled_patch16_224", pretrained=False, weights=weights)
         return build_network(member, n_classes, image_size=224)

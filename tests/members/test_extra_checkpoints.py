@@ -1,4 +1,4 @@
-"""Snapshots and averages: several members of one training, each what a training of its own would give."""
+"""Snapshots and averages: extra checkpoints equal separate trainings."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_cyclic_rate_is_a_cosine_from_the_peak_in_every_cycle() -> None:
 
 
 @pytest.mark.parametrize(("epochs", "snapshots"), [(2, 2), (7, 3), (5, 5), (16, 4)])
-def test_warming_up_takes_half_of_the_first_cycle_at_most(epochs: int, snapshots: int) -> None:
+def test_warm_up_takes_at_most_half_of_the_first_cycle(epochs: int, snapshots: int) -> None:
     recipe = Recipe(
         epochs=epochs, snapshots=snapshots, schedule="cyclic", warmup_epochs=9, learning_rate=1.0
     )
@@ -70,10 +70,10 @@ def test_warming_up_takes_half_of_the_first_cycle_at_most(epochs: int, snapshots
             assert got[end * steps - 1] < 1.0 or steps <= 2
 
 
-# -- what is kept --------------------------------------------------------------------------
+# -- stored weights ------------------------------------------------------------------------
 
 
-def test_the_last_epochs_are_those_of_trainings_that_ended_there(make_job: MakeJob) -> None:
+def test_snapshots_equal_shorter_trainings(make_job: MakeJob) -> None:
     constant = {"schedule": "constant", "warmup_epochs": 0.5}
     whole = run(make_job("whole", epochs=4, snapshots=3, **constant))
     for name, epochs in (("snap1", 2), ("snap2", 3), ("", 4)):
@@ -99,7 +99,7 @@ def test_snapshots_are_the_weights_at_the_end_of_each_cycle(make_job: MakeJob) -
         assert weights(job, name) == {k: v.numpy().tobytes() for k, v in cut[epochs].items()}
 
 
-def test_raw_weights_and_their_average_are_those_of_trainings_with_one_of_them(
+def test_raw_weights_and_average_equal_trainings_with_one_of_them(
     make_job: MakeJob,
 ) -> None:
     both = run(make_job("both", regularize=BESIDE))
@@ -110,14 +110,14 @@ def test_raw_weights_and_their_average_are_those_of_trainings_with_one_of_them(
     assert weights(both) != weights(both, "ema")
 
 
-def test_an_average_of_the_last_epochs_stands_beside_them_too(make_job: MakeJob) -> None:
+def test_an_average_of_the_last_epochs_can_be_a_separate_member(make_job: MakeJob) -> None:
     both = run(make_job("both", epochs=4, regularize={"average_last": 2, "average_beside": True}))
     average = run(make_job("average", epochs=4, regularize={"average_last": 2}))
     assert weights(both, "swa") == weights(average)
     assert weights(both) == weights(run(make_job("raw", epochs=4)))
 
 
-def test_where_an_epoch_is_chosen_the_average_is_of_that_epoch(make_job: MakeJob) -> None:
+def test_the_average_is_that_of_the_selected_epoch(make_job: MakeJob) -> None:
     settings = {"select_on": "inner", "epochs": 6, "learning_rate": 0.1}
     job = run(make_job(regularize=BESIDE, **settings))
     chosen = json.loads((job.folder / "fold.json").read_text())["chosen_epoch"]
@@ -134,13 +134,13 @@ def test_where_an_epoch_is_chosen_the_average_is_of_that_epoch(make_job: MakeJob
     assert weights(job, "ema") == {k: v.numpy().tobytes() for k, v in cut[chosen].items()}
 
 
-def test_snapshots_of_an_averaged_training_are_of_the_average(make_job: MakeJob) -> None:
+def test_snapshots_of_an_averaged_training_are_averages(make_job: MakeJob) -> None:
     constant = {"schedule": "constant", "regularize": EMA}
     whole = run(make_job("whole", epochs=3, snapshots=2, **constant))
     assert weights(whole, "snap1") == weights(run(make_job("alone", epochs=2, **constant)))
 
 
-def test_the_model_has_its_own_weights_again_after_holding_others(make_job: MakeJob) -> None:
+def test_the_model_has_its_own_weights_again_after_the_block(make_job: MakeJob) -> None:
     job = make_job(snapshots=2)
     fit = Fit.start(
         job.member, job.tiles, 2, device=torch.device("cpu"), precision="fp32", seed=job.model_seed
@@ -153,7 +153,7 @@ def test_the_model_has_its_own_weights_again_after_holding_others(make_job: Make
     np.testing.assert_array_equal(fit.logits(parts.held_out), before)
 
 
-# -- nothing is lost -----------------------------------------------------------------------
+# -- resuming and damage -------------------------------------------------------------------
 
 
 RECIPES = [
@@ -167,12 +167,12 @@ RECIPES = [
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 @pytest.mark.parametrize("after", [1, 2, 3])
-def test_a_resumed_training_gives_every_one_of_its_members_bit_for_bit(
-    make_job: MakeJob, cut_off: Callable[[Job, int], None], recipe: dict[str, Any], after: int
+def test_a_resumed_training_gives_all_its_members_bit_for_bit(
+    make_job: MakeJob, interrupt: Callable[[Job, int], None], recipe: dict[str, Any], after: int
 ) -> None:
     whole = run(make_job("whole", epochs=4, **recipe))
     torn = make_job("torn", epochs=4, **recipe)
-    cut_off(torn, after)
+    interrupt(torn, after)
     first: list[int] = []
     run_job(torn, lambda e: first.append(e.first_epoch) if isinstance(e, JobStarted) else None)
     assert first == [after]
@@ -182,7 +182,7 @@ def test_a_resumed_training_gives_every_one_of_its_members_bit_for_bit(
 
 
 @pytest.mark.parametrize("file", OF_WEIGHTS)
-def test_a_fold_is_done_only_if_the_files_of_all_its_members_stand(
+def test_a_fold_is_done_only_if_the_files_of_all_its_members_are_intact(
     make_job: MakeJob, file: str
 ) -> None:
     job = run(make_job(epochs=2, snapshots=2))

@@ -1,4 +1,4 @@
-"""What a job watches where its epoch is chosen on an inner slice, and what is said of that slice."""
+"""The validation split of a job, and caveats about it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ensemble_kit.predictions.store import MemberLogits
 
 
 def with_benign(trained: Any, n_patients: int) -> Manifest:
-    """The training part with so many patients of the class 'benign', and all of the other."""
+    """The training part with `n_patients` of the class 'benign', and all patients of the other."""
     train: Manifest = trained.manifest.part("train")
     benign = train.labels == train.class_names.index("benign")
     names = np.unique(train.groups[benign])[:n_patients]
@@ -34,10 +34,10 @@ def job_of(make_job: Callable[..., Job], manifest: Manifest, **recipe: Any) -> J
 
 
 @pytest.mark.parametrize("n_patients", [4, 6])
-def test_an_inner_slice_has_both_classes_where_patients_allow(
+def test_a_validation_split_has_both_classes_if_patients_allow(
     make_job: Callable[..., Job], trained: Any, n_patients: int
 ) -> None:
-    # Of 4, each fold leaves 2 to training and watching: one each.
+    # With 4 patients, each fold leaves 2: one for training and one for validation.
     parts = job_of(make_job, with_benign(trained, n_patients), select_on="inner").parts()
     assert set(parts.fit.validation_labels.tolist()) == {0, 1}
     assert set(parts.fit.train_labels.tolist()) == {0, 1}
@@ -50,16 +50,16 @@ def test_a_validation_split_that_lacks_a_class_has_a_warning_and_a_caveat(
     job = job_of(make_job, with_benign(trained, 2), select_on="inner")
     events: list[Event] = []
     run_job(job, events.append)
-    want = "its epoch is chosen on rows that hold no image of class 'benign'."
-    assert any(isinstance(e, Notice) and e.text.endswith(f"Caveat: {want}") for e in events)
     record = read_record(job.folder)
     assert record is not None
-    assert record["stamps"] == [want]
-    assert f"Caveat: {want}" in record["said"]
+    (caveat,) = record["stamps"]
+    assert "no image of class 'benign'" in caveat
+    assert any(isinstance(e, Notice) and e.text.endswith(f"Caveat: {caveat}") for e in events)
+    assert f"Caveat: {caveat}" in record["said"]
     collect(job)
     stored: MemberLogits = job.run.store.read("tiny_cnn")
-    assert stored.about["stamps"] == [want]
+    assert stored.about["stamps"] == [caveat]
 
 
-def test_what_is_not_chosen_has_no_caveat(make_job: Callable[..., Job], trained: Any) -> None:
+def test_without_selection_there_is_no_caveat(make_job: Callable[..., Job], trained: Any) -> None:
     assert job_of(make_job, with_benign(trained, 2)).parts().lacks == ()

@@ -1,4 +1,4 @@
-"""What an earlier version of the training began or finished: kept whole, or refused, never mixed."""
+"""Folds of earlier versions of the training code are not mixed with new ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEMBER = "tiny_cnn"
 
 
 def made_by(path: Path, trainer: int | None) -> None:
-    """Have a finished fold be made by another version; None: by the first, which did not say so."""
+    """Change the version in the record of a finished fold; None: no version, as in the first one."""
     content = json.loads(path.read_text())
     assert content.pop("trainer") == TRAINER
     if trainer is not None:
@@ -46,16 +46,16 @@ def copy(trained: Any, tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize("trainer", [None, TRAINER + 1])
-def test_a_member_that_is_done_stays_as_it_is(copy: Any, trainer: int | None) -> None:
+def test_a_finished_member_of_another_version_is_not_changed(
+    copy: Any, trainer: int | None
+) -> None:
     for k in range(3):
         made_by(copy.run.fold_dir(MEMBER, k) / "fold.json", trainer)
     assert [type(e) for e in again(copy)] == [JobSkipped] * 3
 
 
 @pytest.mark.parametrize("trainer", [None, TRAINER + 1])
-def test_a_fold_is_not_trained_beside_those_of_another_version(
-    copy: Any, trainer: int | None
-) -> None:
+def test_folds_of_different_versions_are_not_mixed(copy: Any, trainer: int | None) -> None:
     made_by(copy.run.fold_dir(MEMBER, 0) / "fold.json", trainer)
     (copy.run.fold_dir(MEMBER, 1) / "fold.json").unlink()
     printed = f"version {trainer or 1} of the training.*this is version {TRAINER}.*--retrain"
@@ -65,11 +65,11 @@ def test_a_fold_is_not_trained_beside_those_of_another_version(
     assert sum(isinstance(e, JobFinished) for e in events) == 3
 
 
-def test_a_job_that_another_version_began_does_not_go_on(
-    make_job: Callable[..., Job], cut_off: Callable[[Job, int], None]
+def test_a_job_begun_by_another_version_is_not_resumed(
+    make_job: Callable[..., Job], interrupt: Callable[[Job, int], None]
 ) -> None:
     job = make_job()
-    cut_off(job, 1)
+    interrupt(job, 1)
     (state,) = job.folder.glob("resume-*.json")
     content = json.loads(state.read_text())
     del content["made_of"]["trainer"]

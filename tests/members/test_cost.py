@@ -1,4 +1,4 @@
-"""What a member costs, against the network that it is and the images that it sees."""
+"""Parameters and FLOPs of members, compared with their networks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def counted(model: nn.Module, *shape: int) -> tuple[int, int]:
 
 @pytest.mark.parametrize("head", [(), (32, 16)], ids=str)
 @pytest.mark.parametrize("shape", [(32, 32, 3), (32, 64, 3), (48, 48, 6)], ids=str)
-def test_the_price_is_that_of_the_very_network_on_the_very_image(
+def test_the_cost_is_that_of_the_network_on_its_images(
     head: tuple[int, ...], shape: tuple[int, int, int]
 ) -> None:
     member = Member("tiny_resnet", image_size=32, pretrained=False, head=head)
@@ -47,7 +47,7 @@ def test_the_price_is_that_of_the_very_network_on_the_very_image(
 
 
 @pytest.mark.parametrize(("tta", "passes"), [("none", 1), ("flips", 4), ("dihedral", 8)])
-def test_a_member_s_record_counts_all_that_one_prediction_takes(
+def test_the_cost_in_the_record_counts_all_tta_views(
     make_job: Callable[..., Job], tta: str, passes: int
 ) -> None:
     job = make_job(member={"head": (32,)}, regularize={"tta": tta})
@@ -59,9 +59,7 @@ def test_a_member_s_record_counts_all_that_one_prediction_takes(
     assert about["gmacs"] == round(passes * macs / 1e9, 6)
 
 
-def test_what_earlier_versions_counted_is_counted_again_for_members_that_are_done(
-    trained: Any, tmp_path: Path
-) -> None:
+def test_the_cost_of_finished_members_is_counted_again(trained: Any, tmp_path: Path) -> None:
     copy = trained.copied_to(tmp_path / "copy")
     path = copy.run.member_dir("tiny_cnn") / "member.json"
     about = read_json(path)
@@ -72,7 +70,7 @@ def test_what_earlier_versions_counted_is_counted_again_for_members_that_are_don
     assert read_json(path) == about
 
 
-def test_a_network_that_takes_no_wide_images_is_refused_before_anything_is_trained(
+def test_a_network_that_needs_square_images_is_refused_before_training(
     tmp_path: Path,
 ) -> None:
     data = write_phantom(tmp_path / "data", n_patients=12, images_per_patient=1, image_size=32)
@@ -83,10 +81,10 @@ def test_a_network_that_takes_no_wide_images_is_refused_before_anything_is_train
         check_members([vit], pairs)
 
 
-# Each with rates of its own unless it is told; the last two know nothing of one of them.
+# Networks with default dropout rates; the last two do not have one of the two settings.
 @pytest.mark.parametrize("network", ["rexnet_100", "swin_tiny_patch4_window7_224", "densenet121", "vgg11"])  # fmt: skip
 @pytest.mark.parametrize("head", [(), (8,)], ids=str)
-def test_a_rate_of_0_is_a_rate_of_0(network: str, head: tuple[int, ...]) -> None:
+def test_a_dropout_rate_of_0_is_0(network: str, head: tuple[int, ...]) -> None:
     size = 224 if "swin" in network else 32
     with torch.device("meta"):
         model = build_network(
@@ -102,7 +100,7 @@ def test_a_rate_of_0_is_a_rate_of_0(network: str, head: tuple[int, ...]) -> None
     assert set(rates) <= {0.0}
 
 
-def test_a_network_that_is_made_twice_draws_its_weights_once() -> None:
+def test_a_network_that_is_built_twice_has_the_same_random_weights() -> None:
     torch.manual_seed(0)
     plain = created("densenet121", False, {"num_classes": 2})
     torch.manual_seed(0)
@@ -111,7 +109,7 @@ def test_a_network_that_is_made_twice_draws_its_weights_once() -> None:
         assert torch.equal(mine, other)
 
 
-def test_a_rate_that_a_network_does_not_take_is_no_rate_of_0() -> None:
+def test_an_unsupported_dropout_rate_is_refused() -> None:
     with pytest.raises(TypeError, match="drop_path_rate"):
         created("densenet121", False, {"drop_path_rate": 0.1})
     assert Member("basic_cnn", drop_rate=0.0, recipe=Recipe()).drop_rate == 0.0

@@ -1,4 +1,4 @@
-"""Which precision is chosen, and what a resumed training keeps of it."""
+"""The choice of a precision, and the loss scale of a resumed training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_gpu_that_emulates_bf16_trains_in_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As torch answers on a T4 or V100.
+    # As on a T4 or V100.
     def emulated(including_emulation: bool = True) -> bool:
         return including_emulation
 
@@ -44,9 +44,7 @@ def test_a_gpu_that_emulates_bf16_trains_in_fp16(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("fast", ["bf16", "fp32"])
-def test_the_precision_that_trained_the_most_images_is_chosen(
-    monkeypatch: pytest.MonkeyPatch, fast: str
-) -> None:
+def test_the_fastest_precision_is_chosen(monkeypatch: pytest.MonkeyPatch, fast: str) -> None:
     def trained(network: str, size: int, batch: int, n: int, device: Any, name: str) -> Any:
         speed = 2.0 if name == fast else 1.0
         history = [{"images_per_second": one} for one in (9.0 / speed, speed, speed)]
@@ -57,7 +55,7 @@ def test_the_precision_that_trained_the_most_images_is_chosen(
     assert fastest_precision("tiny_cnn", 16, 8, CPU) == fast
 
 
-def test_a_precision_without_a_rival_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_candidate_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "candidates", lambda _: ["fp32"])
     monkeypatch.setattr(measure, "_trained", lambda *_: 1 / 0)
     assert fastest_precision("tiny_cnn", 16, 8, CPU) == "fp32"
@@ -69,10 +67,10 @@ def test_an_unknown_precision_is_refused(name: str) -> None:
         choose_precision(name, CPU)
 
 
-# -- at the edges -------------------------------------------------------------------------
+# -- loss scale and TF32 ------------------------------------------------------------------
 
 
-def test_the_loss_scale_of_fp16_is_stored_and_goes_on(tmp_path: Path) -> None:
+def test_the_loss_scale_of_fp16_is_stored_and_restored(tmp_path: Path) -> None:
     def start() -> Training:
         model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
         model.get_classifier = lambda: model[1]  # type: ignore[assignment]
@@ -95,7 +93,7 @@ def test_the_loss_scale_of_fp16_is_stored_and_goes_on(tmp_path: Path) -> None:
     assert after.scaler.state_dict() == before.scaler.state_dict()
 
 
-def test_a_state_without_a_scale_leaves_that_of_the_new_precision() -> None:
+def test_a_state_without_a_loss_scale_does_not_change_the_scale() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
     model.get_classifier = lambda: model[1]  # type: ignore[assignment]
     plain = Training.start(model, Recipe(), Precision("fp32"), CPU)
@@ -104,7 +102,7 @@ def test_a_state_without_a_scale_leaves_that_of_the_new_precision() -> None:
     assert scaled.scaler.get_scale() == 2.0**16
 
 
-def test_tf32_is_allowed_where_a_gpu_trains_and_never_in_stored_logits(
+def test_tf32_is_off_on_the_cpu_and_for_stored_logits(
     make_job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def switches() -> tuple[bool, bool]:

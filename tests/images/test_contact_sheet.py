@@ -1,4 +1,4 @@
-"""Contact sheets show what members see."""
+"""Contact sheets of the inputs of members."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cell(sheet: np.ndarray, row: int, column: int, side: int) -> np.ndarray:
     return sheet[top : top + side, left : left + side]
 
 
-def test_a_row_is_the_same_images_as_one_member_sees_them(tmp_path: Path) -> None:
+def test_each_row_of_a_sheet_shows_the_input_of_one_member(tmp_path: Path) -> None:
     manifest = read_bci(phantom(tmp_path), stain="he")
     inputs = {
         "rgb": (TileSpec(32), "rgb"), "norm": (TileSpec(32, stain_norm="reinhard"), "rgb"),
@@ -44,7 +44,7 @@ def test_a_row_is_the_same_images_as_one_member_sees_them(tmp_path: Path) -> Non
         assert np.corrcoef(eosin.ravel(), hed[..., 1].ravel())[0, 1] > 0.5
 
 
-def test_the_command_draws_what_members_see(
+def test_the_command_draws_the_inputs_of_members(
     cli: Callable[..., tuple[int, str]], tmp_path: Path, slides: Path
 ) -> None:
     root = phantom(tmp_path)
@@ -57,4 +57,4 @@ def test_the_command_draws_what_members_see(
     assert sheet.shape[0] == GAP + 3 * (32 + GAP + TEXT_HEIGHT)
     code, printed = cli("data", "show", slides, "out.png", "--members", "tiny_cnn:stain=he")
     assert code == 3
-    assert "are single images" in printed
+    assert "stain='he'" in printed
