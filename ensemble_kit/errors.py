@@ -113,12 +113,12 @@ def disk_fault(path: Path | None, error: OSError, n_bytes: int | None = None) ->
     name = "Standard output, or a file without a name," if path is None else f"'{path}'"
     return EnvironmentFault(
         f"{name} cannot be {how}: {reason}",
-        "the file system must accept it" if path is None else _room(path, n_bytes),
+        "the file system must accept it" if path is None else _free_space(path, n_bytes),
         f"Nothing was lost: {advice}, then run the same command",
     )
 
 
-def _room(path: Path, n_bytes: int | None) -> str:
+def _free_space(path: Path, n_bytes: int | None) -> str:
     needed = "" if n_bytes is None else f"{_size(n_bytes)} are needed, "
     try:
         return f"{needed}{_size(shutil.disk_usage(path.parent).free)} are free there"

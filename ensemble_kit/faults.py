@@ -59,7 +59,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if not isinstance(error, (RuntimeError, OSError, ImportError)):
         return False
     if ONEDNN_WORDS in str(error):
-        return not _has_room()
+        return not _has_free_memory()
     return any(words in str(error) for words in (*HOST_MEMORY_WORDS, *DEVICE_MEMORY_WORDS))
 
 
@@ -126,8 +126,8 @@ def _is_torch_error(error: BaseException) -> bool:
     return torch is not None and isinstance(error, getattr(torch, "OutOfMemoryError", ()))
 
 
-def _has_room() -> bool:
-    """Whether another gibibyte can be allocated; it is not used."""
+def _has_free_memory() -> bool:
+    """Whether 1 GiB can be allocated."""
     try:
         bytearray(2**30)
     except MemoryError:

@@ -246,7 +246,7 @@ def test_members_are_read_from_their_folders_without_the_list(tmp_path: Path) ->
 
 def test_a_folder_without_a_record_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    with pytest.raises(DataError, match="is not a run folder"):
+    with pytest.raises(DataError, match="/run'"):
         Run(tmp_path / "run").record
 
 

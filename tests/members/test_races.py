@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 import time
@@ -77,7 +78,7 @@ def test_folds_are_not_moved_away_while_one_of_them_is_trained(
 ) -> None:
     run = trained.copied_to(tmp_path / "copy").run
     with claimed(run.fold_dir("tiny_cnn", 1)):
-        with pytest.raises(RunLockedError, match="is used by process"):
+        with pytest.raises(RunLockedError, match=f"process {os.getpid()}"):
             run.set_aside("tiny_cnn")
         assert (run.fold_dir("tiny_cnn", 1) / "fold.json").is_file()
         assert not list(run.path.glob("replaced/*/*"))
@@ -95,7 +96,7 @@ def test_a_short_lock_does_not_stop_a_job_from_starting(tmp_path: Path) -> None:
 def test_a_lock_that_stays_is_an_error_after_a_short_wait(tmp_path: Path) -> None:
     with claimed(tmp_path):
         second = hold.held(tmp_path, seconds=0.1)
-        with pytest.raises(RunLockedError, match="is used by process"):
+        with pytest.raises(RunLockedError, match=f"process {os.getpid()}"):
             second.__enter__()
 
 
