@@ -53,7 +53,7 @@ def atomic_write(
     except OSError as error:
         if name is not None:
             name.unlink(missing_ok=True)
-        raise disk_fault(_meant(target), error, n_bytes) from error
+        raise disk_fault(_final_path(target), error, n_bytes) from error
     finally:
         if name is not None:
             name.unlink(missing_ok=True)
@@ -64,7 +64,7 @@ def temporary_beside(target: Path) -> Path:
     return target.parent / f".{target.name[:40]}.{_this_process()}-{secrets.token_hex(4)}.tmp"
 
 
-def _meant(target: Path) -> Path:
+def _final_path(target: Path) -> Path:
     """The final path of a file, whose folder may have a temporary name."""
     parts = [TEMPORARY.sub("", p)[1:] if TEMPORARY.search(p) else p for p in target.parts]
     return Path(*parts)
@@ -79,14 +79,14 @@ def sweep(folder: str | os.PathLike[str]) -> None:
 
     Those of other hosts are removed when they are a day old.
     """
-    ours = _this_process().partition("-")[0]
+    own_host = _this_process().partition("-")[0]
     for path in _temporaries(folder):
         named = TEMPORARY.search(path.name)
         assert named is not None
         host, pid = named.groups()
         with contextlib.suppress(OSError):
-            if (host == ours and not _is_alive(int(pid))) or (
-                host != ours and time.time() - path.stat().st_mtime > 86_400
+            if (host == own_host and not _is_alive(int(pid))) or (
+                host != own_host and time.time() - path.stat().st_mtime > 86_400
             ):
                 _remove(path)
 

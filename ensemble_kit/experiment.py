@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.files import read_toml
-from ensemble_kit.folds.conflicting_settings import overruled
+from ensemble_kit.folds.conflicting_settings import ignored_settings
 from ensemble_kit.images.augmentation.presets import PRESETS, Augmentation, preset
 from ensemble_kit.manifest.data_settings import EMBEDDED, UNKNOWN, DataSettings
 from ensemble_kit.manifest.layouts.bci import DEFAULT_JOIN
@@ -252,7 +252,7 @@ def _names(value: Any) -> list[str]:
 def config_of(experiment: Experiment) -> dict[str, Any]:
     """The experiment as TOML values, with all defaults and without ignored settings."""
     config: dict[str, Any] = experiment.model_dump(mode="json", exclude_none=True)
-    for name in overruled(experiment.data):
+    for name in ignored_settings(experiment.data):
         config["data"].pop(name, None)
     if experiment.data.stain == "both":
         config["data"].setdefault("join", DEFAULT_JOIN)

@@ -15,8 +15,8 @@ from ensemble_kit.errors import DataError
 from ensemble_kit.experiment import Experiment
 from ensemble_kit.files import cache_folder, digest_json
 from ensemble_kit.folds import Folds, hold_out, hold_out_groups, make_folds, read_splits
-from ensemble_kit.folds.conflicting_settings import overruled, refuse_overruled
-from ensemble_kit.folds.own_split import validation_as_test, validation_question, without_split
+from ensemble_kit.folds.conflicting_settings import ignored_settings, refuse_ignored
+from ensemble_kit.folds.own_split import validation_as_test, validation_note, without_split
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.skip_unreadable import without_unreadable
 from ensemble_kit.images.stain_normalization import with_stain_normalisation
@@ -45,7 +45,7 @@ def prepare(experiment: Experiment) -> tuple[Manifest, Folds]:
         A setting of the split would be ignored because of another setting.
     """
     data = experiment.data
-    refuse_overruled(data, overruled(data))
+    refuse_ignored(data, ignored_settings(data))
     whole = read_data(data)
     manifest, folds = _parted(_prepared(whole, data), whole, experiment)
     found = [
@@ -53,14 +53,14 @@ def prepare(experiment: Experiment) -> tuple[Manifest, Folds]:
         for f in quick_check(manifest).findings
         if f.severity != "note" and f.kind not in SHOWN_FINDINGS
     ]
-    manifest = manifest.with_notes(*(_sentence_of(f) for f in found))
+    manifest = manifest.with_notes(*(_text_of(f) for f in found))
     if folds is not None:
         return manifest, folds_as_made(experiment.run_path, folds, data.split_by)
     seed = experiment.seed if data.fold_seed is None else data.fold_seed
     return manifest, make_folds(manifest, data.folds, seed=seed, by=data.split_by)
 
 
-def _sentence_of(finding: Finding) -> str:
+def _text_of(finding: Finding) -> str:
     examples = f" ({'; '.join(finding.examples[:2])})" if finding.examples else ""
     return f"Data check: {finding.message}{examples}"
 
@@ -88,17 +88,17 @@ def _parted(
         held_out = hold_out_groups(manifest, data.test_groups, by=data.split_by)
         return _read_as(held_out, "test part: test_groups"), None
     if data.test_part == "valid":
-        refuse_overruled(data, {"test_size": "test_part"})
+        refuse_ignored(data, {"test_size": "test_part"})
         parted = validation_as_test(manifest, by=data.split_by)
         return _read_as(parted, "test part: the validation images"), None
     if data.test_part == "drawn":
         manifest = without_split(manifest)
     if len(manifest.part("test")):
-        winner = "the test part of the data (to replace it: --test-part drawn)"
-        refuse_overruled(data, {"test_size": winner})
+        cause = "the test part of the data (to replace it: --test-part drawn)"
+        refuse_ignored(data, {"test_size": cause})
         return _read_as(manifest, "test part: as in the data"), None
     parted = hold_out(manifest, test_size=data.test_size, seed=experiment.seed, by=data.split_by)
-    requested = () if data.test_part == "drawn" else validation_question(manifest)
+    requested = () if data.test_part == "drawn" else validation_note(manifest)
     text = f"test part: random, about {data.test_size:.0%} of each class"
     return _read_as(parted.with_notes(*requested), text), None
 

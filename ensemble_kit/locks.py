@@ -19,7 +19,7 @@ from ensemble_kit.errors import IntegrityError
 
 # Errors of file systems without locks: Lustre without flock, NFS without lockd, FUSE.
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
-TAKEN = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK}
+LOCKED_ERRORS = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK}
 POLL_SECONDS = 0.05
 
 
@@ -62,11 +62,11 @@ def _opened(path: Path) -> int:
         handle = os.open(path, flags, 0o666)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
-            raise _no_plain_file(path) from error
+            raise _not_regular_file(path) from error
         raise
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise _no_plain_file(path)
+        raise _not_regular_file(path)
     return handle
 
 
@@ -77,7 +77,7 @@ def _taken(handle: int, path: Path, end: float) -> bool:
         except OSError as error:
             if error.errno in NO_LOCKS:
                 return False
-            if error.errno not in TAKEN:
+            if error.errno not in LOCKED_ERRORS:
                 raise OSError(error.errno, error.strerror, str(path)) from error
         else:
             return True
@@ -86,7 +86,7 @@ def _taken(handle: int, path: Path, end: float) -> bool:
         time.sleep(POLL_SECONDS)
 
 
-def _no_plain_file(path: Path) -> IntegrityError:
+def _not_regular_file(path: Path) -> IntegrityError:
     what = f"a link to '{path.readlink()}'" if path.is_symlink() else "a folder, a pipe or a device"
     return IntegrityError(
         f"'{path}' is {what}, not a lock file",

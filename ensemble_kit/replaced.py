@@ -32,12 +32,12 @@ def replaced_whole(folder: str | os.PathLike[str]) -> Iterator[Path]:
         except OSError as error:
             raise disk_fault(target, error) from error
         yield fresh
-        _put_in_place(fresh, target)
+        _swap(fresh, target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _put_in_place(fresh: Path, target: Path) -> None:
+def _swap(fresh: Path, target: Path) -> None:
     old = temporary_beside(target)
     try:
         if target.exists():

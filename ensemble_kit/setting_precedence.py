@@ -46,7 +46,7 @@ def with_flags(written: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str
             name: _without(table, given_values) for name, table in out["member"].items()
         }
     if given_values and "members" not in flags and _are_names(out.get("members")):
-        out["members"] = _beneath(expand(out["members"]), given_values)
+        out["members"] = _checked_members(expand(out["members"]), given_values)
     return out
 
 
@@ -103,7 +103,7 @@ def _without(table: Any, given_values: Mapping[str, Any]) -> Any:
     }
 
 
-def _beneath(texts: Sequence[str], given_values: Mapping[str, Any]) -> list[str]:
+def _checked_members(texts: Sequence[str], given_values: Mapping[str, Any]) -> list[str]:
     out = [yielding(text, given_values) for text in texts]
     equal = [text for text, new in zip(texts, out, strict=True) if out.count(new) > 1]
     if equal:

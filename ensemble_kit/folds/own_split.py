@@ -53,7 +53,7 @@ def validation_as_test(manifest: Manifest, *, by: str = "group") -> Manifest:
     )
 
 
-def validation_question(manifest: Manifest) -> tuple[str, ...]:
+def validation_note(manifest: Manifest) -> tuple[str, ...]:
     """A note that validation images may be drawn into the test part; empty without such images."""
     n = int(_is_validation(manifest).sum())
     if not n:

@@ -64,7 +64,7 @@ def make_folds(manifest: Manifest, n_splits: int = 5, *, seed: int = 0, by: str 
             f"the training part has {len(table)}",
             _fewer_folds(table) if len(table) > 1 else "Add data from other groups",
         )
-    _refuse_lonely_classes(train, table)
+    _refuse_small_classes(train, table)
     assigned = _assign(table[:, table.any(axis=0)], n_splits, seed)
     fold = assigned[unit_of].astype(np.int64)
     return Folds(train.sample_ids, fold, by, _missing_notes(train, table, assigned, n_splits))
@@ -80,17 +80,17 @@ def _fewer_folds(table: npt.NDArray[np.int64]) -> str:
     return advice
 
 
-def _refuse_lonely_classes(train: Manifest, table: npt.NDArray[np.int64]) -> None:
+def _refuse_small_classes(train: Manifest, table: npt.NDArray[np.int64]) -> None:
     n_groups = (table > 0).sum(axis=0)
     few = [train.class_names[c] for c in np.flatnonzero(n_groups < 2)]
-    lonely = [name for name in few if name not in train.absent]
-    if lonely:
+    too_small = [name for name in few if name not in train.absent]
+    if too_small:
         counts = first_few(
             f"{name}: {counted(int(n), train.group_kind)}"
             for name, n in zip(train.class_names, n_groups, strict=True)
         )
         raise DataError(
-            f"Too few {train.group_kind}s in the training part for class {first_few(map(repr, lonely))} ({counts})",
+            f"Too few {train.group_kind}s in the training part for class {first_few(map(repr, too_small))} ({counts})",
             "each class needs at least two, else one fold trains without it",
             "Merge or remove that class, add groups, or make the test part smaller (--test-size)",
         )

@@ -89,7 +89,7 @@ class Folds:
             )
         fold = np.array([where[i] for i in manifest.sample_ids.tolist()], dtype=np.int64)
         if self.split_by == "group":
-            _refuse_straddling(manifest.groups, fold)
+            _refuse_split_groups(manifest.groups, fold)
         return fold
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -173,12 +173,12 @@ def whole_folds(fold: pd.Series, path: object) -> tuple[npt.NDArray[np.int64], t
     return found - 1, (f"Folds 1 to {k} of '{name}' are renamed 0 to {k - 1}.",)
 
 
-def _refuse_straddling(groups: npt.NDArray[np.str_], fold: npt.NDArray[np.int64]) -> None:
+def _refuse_split_groups(groups: npt.NDArray[np.str_], fold: npt.NDArray[np.int64]) -> None:
     spread = pd.Series(fold).groupby(groups).nunique()
-    straddling = sorted(map(str, spread.index[spread > 1]))
-    if straddling:
+    split_groups = sorted(map(str, spread.index[spread > 1]))
+    if split_groups:
         raise DataError(
-            f"{counted(len(straddling), 'group', 'is')} in more than one fold: {first_few(straddling)}",
+            f"{counted(len(split_groups), 'group', 'is')} in more than one fold: {first_few(split_groups)}",
             "all images of a group must be in one fold",
             "Give all images of a patient the same fold, or make the folds with make_folds(manifest)",
         )

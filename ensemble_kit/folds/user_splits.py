@@ -76,7 +76,7 @@ def read_splits(
     if "fold" not in rows:
         return named, None
     fold, caveats = whole_folds(rows["fold"][_is_train(rows)], path)
-    by = by if _is_torn(named, fold) else "group"
+    by = by if _splits_a_group(named, fold) else "group"
     named = dataclasses.replace(named, split_by=by)
     folds = _given_folds(path, fold, named, by)
     return named, dataclasses.replace(folds, notes=caveats)
@@ -127,7 +127,7 @@ def _is_train(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
     return (rows["split"] == "train").to_numpy()
 
 
-def _is_torn(manifest: Manifest, fold: npt.NDArray[np.int64]) -> bool:
+def _splits_a_group(manifest: Manifest, fold: npt.NDArray[np.int64]) -> bool:
     """Whether a group is on both sides or in two folds; `fold` is that of the training rows."""
     place = np.full(len(manifest), -1)
     place[_is_train(manifest.table)] = fold

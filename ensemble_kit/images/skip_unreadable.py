@@ -44,10 +44,10 @@ def without_unreadable(manifest: Manifest, *, max_bad: int) -> Manifest:
             "Replace them, or allow more with --max-bad",
         )
     readable = manifest.take(~bad)
-    lost = sorted(set(manifest.table["label"]) - set(readable.table["label"]))
-    if lost:
+    missing = sorted(set(manifest.table["label"]) - set(readable.table["label"]))
+    if missing:
         raise DataError(
-            f"All images of class {first_few(lost)} are unreadable: {named}",
+            f"All images of class {first_few(missing)} are unreadable: {named}",
             "each class needs at least one image",
             "Replace them",
         )

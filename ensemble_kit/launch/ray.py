@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ensemble_kit.errors import EnvironmentFault, counted
-from ensemble_kit.launch.remote import command, run_command, settle
+from ensemble_kit.launch.remote import collect_ended, command, run_command
 from ensemble_kit.members.jobs.engine import RemoteEngine
 from ensemble_kit.members.jobs.events import JobFailed, Listener, Notice
 from ensemble_kit.members.jobs.job import Job
@@ -44,7 +44,7 @@ class RayEngine(RemoteEngine):
     def __call__(self, jobs: Sequence[Job], listener: Listener) -> list[JobFailed]:
         """Run all jobs; return those that failed."""
         ray = _import_ray()
-        refuse_open_wire(self.address)
+        refuse_unencrypted(self.address)
         if not ray.is_initialized():
             connect(ray, self.address)
         self._refuse_impossible(ray)
@@ -64,7 +64,9 @@ class RayEngine(RemoteEngine):
                     code, words, n_killed = ray.get(ready[0])
                 except ray.exceptions.RayError as error:
                     code, words, n_killed = 1, str(error), 0
-                if (failed := settle(job, code, words, listener, n_killed=n_killed)) is not None:
+                if (
+                    failed := collect_ended(job, code, words, listener, n_killed=n_killed)
+                ) is not None:
                     failures.append(failed)
         except BaseException:  # also on Ctrl-C and SIGTERM: their results would not be collected
             for task in waiting:
@@ -86,7 +88,7 @@ class RayEngine(RemoteEngine):
             )
 
 
-def refuse_open_wire(address: str) -> None:
+def refuse_unencrypted(address: str) -> None:
     """Refuse an address beyond this machine without token authentication.
 
     `auto` is the address in RAY_ADDRESS if it is set.

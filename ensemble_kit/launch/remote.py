@@ -64,7 +64,7 @@ def run_command(arguments: list[str]) -> tuple[int, str, int]:
             return done.returncode, done.stderr.strip()[-2000:], n_killed
 
 
-def settle(
+def collect_ended(
     job: Job, code: int, words: str, listener: Listener, *, n_killed: int = 0
 ) -> JobFailed | None:
     """Collect the logits of an ended job, and report its epochs and its end.

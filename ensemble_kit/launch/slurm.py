@@ -23,7 +23,7 @@ from ensemble_kit.errors import (
 )
 from ensemble_kit.errors import command as follow_up
 from ensemble_kit.files import read_json, write_json
-from ensemble_kit.launch.remote import command, run_command, settle
+from ensemble_kit.launch.remote import collect_ended, command, run_command
 from ensemble_kit.members.jobs.engine import RemoteEngine
 from ensemble_kit.members.jobs.events import JobFailed, Listener, Notice
 from ensemble_kit.members.jobs.job import Job
@@ -104,7 +104,9 @@ class SlurmEngine(RemoteEngine):
                     code, words, n_killed = task.result()
                 except Exception as error:  # submitit's errors for lost and killed jobs
                     code, words, n_killed = 1, str(error), 0
-                if (failed := settle(job, code, words, listener, n_killed=n_killed)) is not None:
+                if (
+                    failed := collect_ended(job, code, words, listener, n_killed=n_killed)
+                ) is not None:
                     failures.append(failed)
         except BaseException:  # also on Ctrl-C and SIGTERM: their results would not be collected
             _cancel(submitted, listener)

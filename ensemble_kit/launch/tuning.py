@@ -40,7 +40,7 @@ class TuningWorkers:
     n_workers: int
 
     def __call__(
-        self, plan: TunePlan, n_trials: int, deadline: float | None, look: Callable[[], None]
+        self, plan: TunePlan, n_trials: int, deadline: float | None, update: Callable[[], None]
     ) -> None:
         """Run all trials. All workers are ended in every case.
 
@@ -56,7 +56,7 @@ class TuningWorkers:
         try:
             while any(worker.poll() is None for worker in workers):
                 _refuse_failure(workers)
-                look()
+                update()
                 time.sleep(LOOK_SECONDS)
             _refuse_failure(workers)
         finally:
@@ -89,9 +89,9 @@ def _refuse_failure(workers: Sequence[subprocess.Popen[bytes]]) -> None:
         if not worker.poll():
             continue
         assert worker.stdout is not None
-        printed = worker.stdout.read().decode()
-        if printed:
-            kind, words = json.loads(printed.splitlines()[-1])
+        output = worker.stdout.read().decode()
+        if output:
+            kind, words = json.loads(output.splitlines()[-1])
             raise getattr(ensemble_kit.errors, kind)(*words)
         how = f"exit code {worker.returncode}"
         if worker.returncode < 0:

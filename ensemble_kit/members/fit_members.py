@@ -44,7 +44,7 @@ from ensemble_kit.run import Run
 from ensemble_kit.run.lock import locks_work
 
 # Placeholder device of jobs that run on other machines.
-ELSEWHERE = torch.device("meta")
+REMOTE_DEVICE = torch.device("meta")
 NO_LOCKS = (
     "The disk of '{}' does not support file locks. Heartbeat files replace them: a host that dies "
     "is noticed after half a minute."
@@ -79,7 +79,7 @@ def fit_members(
     ----------
     members : sequence of Member
     train, test : Manifest
-        Training rows, and test rows. `train` may hold both; its `split` column tells them apart.
+        Training rows and test rows. `train` can hold both if its `split` column marks them.
     folds : Folds
         The folds of the training rows.
     run : Run
@@ -136,10 +136,10 @@ def fit_members(
     if "sha256" not in manifest.table:
         manifest = with_digests(manifest)
     # A remote engine resolves `auto` on its own machines.
-    elsewhere = isinstance(engine, RemoteEngine)
-    where = ELSEWHERE if elsewhere else choose_device(device)
+    is_remote = isinstance(engine, RemoteEngine)
+    job_device = REMOTE_DEVICE if is_remote else choose_device(device)
     with contextlib.ExitStack() as stack:
-        if tensorboard and not elsewhere:
+        if tensorboard and not is_remote:
             curves = TensorBoard(run.path / "tensorboard", listener)
             listener = both(listener, stack.enter_context(curves))
         with run.locked(seconds=0 if shard is None else 600):
@@ -147,24 +147,24 @@ def fit_members(
                 listener(Notice(NO_LOCKS.format(run.path)))
             run.begin(manifest, folds, config or {})
             jobs = _plan(
-                members, rounds, manifest, folds, run, where, precision, seed, keep_features,
+                members, rounds, manifest, folds, run, job_device, precision, seed, keep_features,
                 listener, cache,
             )  # fmt: skip
             waiting = _unfinished(jobs, run, retrain, listener)
             require_init_checkpoints([j.member for j in waiting if not lacks_features(j)])
-            waiting = waiting if elsewhere else with_precision(waiting, listener)
+            waiting = waiting if is_remote else with_precision(waiting, listener)
             if config is not None:
                 run.keep_config(config)
             run.remember([m.name for m in members])
-            requested_device = device if elsewhere else None
+            requested_device = device if is_remote else None
             _write_specs(
                 jobs, waiting, cache, nested=nested, device=requested_device, requested=precision
             )
             if shard is None:
                 failures = _run_and_collect(jobs, waiting, engine or in_process, listener)
         if shard is not None:
-            ours, left = (_shard(some, jobs, *shard) for some in (jobs, waiting))
-            failures = _run_and_collect(ours, left, engine or in_process, listener)
+            own_jobs, left = (_shard(some, jobs, *shard) for some in (jobs, waiting))
+            failures = _run_and_collect(own_jobs, left, engine or in_process, listener)
     if failures:
         raise error_of_jobs(failures, len(jobs))
 
@@ -274,13 +274,13 @@ def _unfinished(jobs: Sequence[Job], run: Run, retrain: bool, listener: Listener
     waiting = {
         _key(job)
         for own in of_member.values()
-        for job, done in zip(own, _which_are_done(own, run, retrain, listener), strict=True)
+        for job, done in zip(own, _are_done(own, run, retrain, listener), strict=True)
         if not done
     }
     return [job for job in jobs if _key(job) in waiting]
 
 
-def _which_are_done(own: Sequence[Job], run: Run, retrain: bool, listener: Listener) -> list[bool]:
+def _are_done(own: Sequence[Job], run: Run, retrain: bool, listener: Listener) -> list[bool]:
     """Whether each job of one member is done; all False if its old folds were moved away."""
     name = own[0].member.name
     try:

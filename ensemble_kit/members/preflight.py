@@ -72,7 +72,7 @@ def _check_head(member: Member, model: nn.Module) -> None:
     optim = member.recipe.optim
     if optim.cache_features:
         classifier_of(model)
-    if _asks_for_head(optim) and not head_parameters(model):
+    if _needs_head(optim) and not head_parameters(model):
         raise DataError(
             f"The classifier of '{member.network}' is unknown",
             "head_only_epochs and head_rate need to know which weights belong to it",
@@ -80,7 +80,7 @@ def _check_head(member: Member, model: nn.Module) -> None:
         )
 
 
-def _asks_for_head(optim: Optim) -> bool:
+def _needs_head(optim: Optim) -> bool:
     return bool(optim.head_only_epochs or optim.head_rate != 1)
 
 
@@ -91,7 +91,7 @@ def _is_plain(member: Member) -> bool:
         member.head
         or member.drop_rate
         or member.weights
-        or _asks_for_head(member.recipe.optim)
+        or _needs_head(member.recipe.optim)
         or regularize.drop_path
         or regularize.eval_size
     )

@@ -271,9 +271,9 @@ def counted(model: nn.Module, shape: tuple[int, int, int]) -> Cost:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    put_out: list[int] = []
+    output_sizes: list[int] = []
     hooks = [
-        module.register_forward_hook(lambda *args: put_out.append(args[2].numel()))
+        module.register_forward_hook(lambda *args: output_sizes.append(args[2].numel()))
         for module in model.modules()
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)
     ]
@@ -283,4 +283,4 @@ def counted(model: nn.Module, shape: tuple[int, int, int]) -> Cost:
     for hook in hooks:
         hook.remove()
     parameters = sum(p.numel() for p in model.parameters())
-    return Cost(parameters, counter.get_total_flops() // 2, sum(put_out))
+    return Cost(parameters, counter.get_total_flops() // 2, sum(output_sizes))

@@ -122,18 +122,18 @@ def yielding(text: str, flags: Mapping[str, Any]) -> str:
     'resnet18:preset=best:epochs=2:name=resnet18-best'
     """
     head, *parts = text.split(":")
-    kept: dict[str, str] = {}
+    others: dict[str, str] = {}
     preset: dict[str, Any] = {}
     given_keys = _leaves(flags)
     for part in parts:
         key, _, value = part.partition("=")
         if _SHORT.get(key, key) not in given_keys:
-            kept[key] = part
+            others[key] = part
             preset = _leaves(preset_values(value)) if key == "preset" else preset
     beside = [f"{key}={given_keys[key]}" for key in given_keys if key in preset]
-    if beside and "name" not in kept:
-        beside.append(f"name={read_short_form(':'.join([head, *kept.values()])).name}")
-    return ":".join([head, *kept.values(), *beside])
+    if beside and "name" not in others:
+        beside.append(f"name={read_short_form(':'.join([head, *others.values()])).name}")
+    return ":".join([head, *others.values(), *beside])
 
 
 def make_members(

@@ -45,7 +45,7 @@ from ensemble_kit.run.tables import by_fold_model, member_table
 CONFIG = "config.toml"  # the settings of the last training
 ENSEMBLES = "ensembles"
 # Files and folders that show that a run has results.
-MADE = ("members", "predictions", "replaced", "tuned", ENSEMBLES, "report")
+RESULT_FOLDERS = ("members", "predictions", "replaced", "tuned", ENSEMBLES, "report")
 
 
 class Run:
@@ -94,7 +94,7 @@ class Run:
     @property
     def is_begun(self) -> bool:
         """Whether the run has results: a started job, tuned values, or stored predictions."""
-        return any(any((self.path / name).glob("[!.]*")) for name in MADE)
+        return any(any((self.path / name).glob("[!.]*")) for name in RESULT_FOLDERS)
 
     @property
     def is_imported(self) -> bool:
@@ -269,7 +269,7 @@ class Run:
                 "Choose one of the two",
             )
         refuse_interrupted_import(self.path)
-        stored = {name: self._settled(name) for name in self.members()}
+        stored = {name: self._read_stored(name) for name in self.members()}
         table = member_table(
             by_fold_model(stored, kind) if fold_models else stored,
             self.manifest(),
@@ -299,10 +299,10 @@ class Run:
             A model without a pair of folds is missing (`train-members --nested`).
         """
         oof = self.predictions("oof")
-        stored = {name: self._settled(name) for name in oof.member_names}
+        stored = {name: self._read_stored(name) for name in oof.member_names}
         return nested_folds(stored, oof, self.folds(), self.path)
 
-    def _settled(self, member: str) -> MemberLogits:
+    def _read_stored(self, member: str) -> MemberLogits:
         # A job that ends now replaces arrays and index one after the other: read again later.
         with contextlib.suppress(IntegrityError):
             return self.store.read(member)

@@ -85,7 +85,7 @@ def is_held(folder: Path) -> bool:
         return False
     holder = read_holder(folder)
     if holder is not None and holder.place == _place():
-        return _lives(holder)
+        return _is_running(holder)
     try:
         with file_lock(folder / LOCK, seconds=0):
             pass
@@ -93,7 +93,7 @@ def is_held(folder: Path) -> bool:
         return True
     except (OSError, IntegrityError):  # the file cannot be locked, or is not a lock file
         pass
-    return holder is not None and _seems_fresh(folder / HEARTBEAT)
+    return holder is not None and _is_recent(folder / HEARTBEAT)
 
 
 def locks_work(folder: Path) -> bool:
@@ -123,7 +123,7 @@ def _read(path: Path) -> Holder | None:
 
 
 def _take(folder: Path, end: float) -> Holder:
-    mine = Holder(
+    own = Holder(
         os.getpid(),
         platform.node(),
         _place(),
@@ -131,7 +131,7 @@ def _take(folder: Path, end: float) -> Holder:
         secrets.token_hex(8),
         _count(0),
     )
-    while not _create(folder, mine):
+    while not _create(folder, own):
         other = read_holder(folder)
         if other is None or _is_dead(folder, other):
             _remove(folder, other.token if other else "")
@@ -139,7 +139,7 @@ def _take(folder: Path, end: float) -> Holder:
             raise _refusal(folder, other)
         else:
             time.sleep(0.2)
-    return mine
+    return own
 
 
 def _create(folder: Path, holder: Holder) -> bool:
@@ -147,14 +147,14 @@ def _create(folder: Path, holder: Holder) -> bool:
     part, text = temporary_beside(folder / HEARTBEAT), _text(holder)
     try:
         part.write_text(text)
-        return _put_in_place(part, folder / HEARTBEAT, text)
+        return _publish(part, folder / HEARTBEAT, text)
     except OSError as error:
         raise disk_fault(folder / HEARTBEAT, error, len(text)) from error
     finally:
         part.unlink(missing_ok=True)
 
 
-def _put_in_place(part: Path, path: Path, text: str) -> bool:
+def _publish(part: Path, path: Path, text: str) -> bool:
     with contextlib.suppress(FileExistsError):
         try:
             os.link(part, path)
@@ -184,7 +184,7 @@ def _remove(folder: Path, token: str) -> None:
 
 def _is_dead(folder: Path, other: Holder) -> bool:
     if other.place == _place():
-        return not _lives(other)
+        return not _is_running(other)
     # A process may lock a run and jobs: all its heartbeat files are checked at the same time.
     below = {path.parent: _read(path) for path in folder.glob(f"*/**/{HEARTBEAT}")}
     end = time.monotonic() + PATIENCE * HEARTBEAT_SECONDS
@@ -234,7 +234,7 @@ def _place() -> str:
         return platform.node()
 
 
-def _lives(holder: Holder) -> bool:
+def _is_running(holder: Holder) -> bool:
     try:
         os.kill(holder.pid, 0)
     except ProcessLookupError:
@@ -254,7 +254,7 @@ def _started(pid: int) -> str:
     return "" if fields[0] == "Z" else fields[19]
 
 
-def _seems_fresh(path: Path) -> bool:
+def _is_recent(path: Path) -> bool:
     try:
         return time.time() - path.stat().st_mtime < PATIENCE * HEARTBEAT_SECONDS
     except OSError:

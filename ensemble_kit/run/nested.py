@@ -37,15 +37,20 @@ def nested_folds(
     _refuse_missing(stored, pairs_of(folds.n_splits), where)
     logits = _stacked(stored, oof)  # (n_samples, n_members, n_folds, n_classes)
     # Features come from models that were trained on all folds but one: they would leak the outer fold.
-    bare = dataclasses.replace(oof, features=None)
+    without_features = dataclasses.replace(oof, features=None)
     out = []
     for k in range(folds.n_splits):
         held_out = oof.fold == k
         blind = np.delete(logits[held_out], k, axis=2).mean(axis=2)
         outer = dataclasses.replace(
-            bare.take(held_out), logits=blind, fold=np.full(held_out.sum(), -1), kind="test"
+            without_features.take(held_out),
+            logits=blind,
+            fold=np.full(held_out.sum(), -1),
+            kind="test",
         )
-        inner = dataclasses.replace(bare.take(~held_out), logits=logits[~held_out][:, :, k])
+        inner = dataclasses.replace(
+            without_features.take(~held_out), logits=logits[~held_out][:, :, k]
+        )
         out.append(NestedFold(k, inner, outer))
     return tuple(out)
 

@@ -82,7 +82,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"'{folder}' is not a run folder{why}",
             f"a run folder holds {RECORD}",
-            _runs_beside(folder),
+            _runs_nearby(folder),
         )
     record = read_checked(path, advice=RESTORE)
     if record.get("schema_version") != SCHEMA_VERSION:
@@ -100,7 +100,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _runs_beside(folder: Path) -> str:
+def _runs_nearby(folder: Path) -> str:
     names = [path.parent.name for path in folder.parent.glob(f"*/{RECORD}")]
     training = command("train-members", "--data", "DATA", "--run", folder)
     if not names:
@@ -213,11 +213,11 @@ def difference(old: Manifest, new: Manifest) -> str:
             f"{counted(len(gone), 'image', 'is')} missing ({first_few(gone, 2)}) and {len(come)} {'is' if len(come) == 1 else 'are'} new "
             f"({first_few(come, 2)})"
         )
-    ours = old.table.set_index("sample_id")
-    theirs = new.table.set_index("sample_id").loc[ours.index]
+    old_table = old.table.set_index("sample_id")
+    new_table = new.table.set_index("sample_id").loc[old_table.index]
     for column in ("label", "group", "split", "sha256"):
-        if column in ours and column in theirs:
-            changed = ours.index[(ours[column] != theirs[column]).to_numpy()]
+        if column in old_table and column in new_table:
+            changed = old_table.index[(old_table[column] != new_table[column]).to_numpy()]
             if len(changed):
                 what = "pixels (sha256)" if column == "sha256" else column
                 return f"the {what} of {counted(len(changed), 'image')} changed ({first_few(changed, 2)})"

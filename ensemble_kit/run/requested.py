@@ -15,7 +15,7 @@ from ensemble_kit.errors import DataError, IntegrityError
 from ensemble_kit.files import read_json, write_json
 
 MEMBERS, IMPORTED = "members.json", "imported.json"
-AGAIN = "Run the same import-predictions command again"
+ADVICE = "Run the same import-predictions command again"
 
 
 def requested_members(folder: Path) -> list[str]:
@@ -58,7 +58,7 @@ def refuse_interrupted_import(folder: Path) -> None:
     raise IntegrityError(
         f"An import into '{folder}' was interrupted, or is not finished yet",
         "predictions can be used when all of them are stored",
-        AGAIN,
+        ADVICE,
     )
 
 
@@ -75,7 +75,7 @@ def absent_members(folder: Path, stored: Iterable[str]) -> list[str]:
 
 def _imported(folder: Path) -> dict[str, Any]:
     path = folder / IMPORTED
-    return read_checked(path, advice=AGAIN) if path.is_file() else {}
+    return read_checked(path, advice=ADVICE) if path.is_file() else {}
 
 
 def _listed(path: Path) -> list[str]:

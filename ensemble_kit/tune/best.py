@@ -33,9 +33,9 @@ def best_record(run: Run, member: str) -> dict[str, Any] | None:
     best = read_checked(path, advice=advice)
     values = best.get("values")
     if best.get("member") != member or not isinstance(values, dict):
-        whose = f"values of '{best.get('member')}'" if isinstance(values, dict) else "no values"
+        content = f"values of '{best.get('member')}'" if isinstance(values, dict) else "no values"
         raise IntegrityError(
-            f"'{path}' holds {whose}", f"it must hold the tuned values of '{member}'", advice
+            f"'{path}' holds {content}", f"it must hold the tuned values of '{member}'", advice
         )
     return best
 

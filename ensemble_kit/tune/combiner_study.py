@@ -30,12 +30,12 @@ from ensemble_kit.tune.storage import database, open_storage, storage_path
 from ensemble_kit.tune.study_facts import refuse_other_facts
 from ensemble_kit.tune.trials import (
     DEFAULT,
+    FINISHED,
     FOLD,
     ORIGIN,
     OUTCOME,
     SECONDS,
     VALUES,
-    WHOLE,
     TrialResult,
     best_of,
     ended,
@@ -218,7 +218,7 @@ def _scored(trial: optuna.Trial, fits: _Fits) -> float:
     outer, inner = fits.losses(values)
     for k, loss in enumerate(outer):
         trial.set_user_attr(f"{FOLD}{k}", loss.to_json())
-    about = {VALUES: values, INNER: inner, SECONDS: time.perf_counter() - began, OUTCOME: WHOLE}
+    about = {VALUES: values, INNER: inner, SECONDS: time.perf_counter() - began, OUTCOME: FINISHED}
     for name, value in about.items():
         trial.set_user_attr(name, value)
     return overall(outer)

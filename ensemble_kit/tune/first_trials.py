@@ -22,7 +22,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 # Most interruptions of a trial in a row without a finished epoch; the default has no limit.
 MOST_INTERRUPTIONS = 5
-PROGRESS, IN_VAIN = "progress", "in_vain"
+PROGRESS, N_FUTILE = "progress", "in_vain"
 
 
 def first_trials(
@@ -105,7 +105,7 @@ def continue_interrupted(
         params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         attrs = {k: v for k, v in trial.user_attrs.items() if k in {ORIGIN, OVERRIDES, PROXY}}
         now, before = progress(trial), trial.user_attrs.get(PROGRESS, 0)
-        in_vain = trial.user_attrs.get(IN_VAIN, 0) + 1 if now <= before else 0
-        if params and (in_vain < MOST_INTERRUPTIONS or attrs.get(ORIGIN) == DEFAULT):
-            again = {CONTINUES: trial.number, PROGRESS: now, IN_VAIN: in_vain}
+        n_futile = trial.user_attrs.get(N_FUTILE, 0) + 1 if now <= before else 0
+        if params and (n_futile < MOST_INTERRUPTIONS or attrs.get(ORIGIN) == DEFAULT):
+            again = {CONTINUES: trial.number, PROGRESS: now, N_FUTILE: n_futile}
             study.enqueue_trial(params, user_attrs={**attrs, **again}, skip_if_exists=False)

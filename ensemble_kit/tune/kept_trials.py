@@ -23,7 +23,7 @@ from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 from ensemble_kit.tune.best import METRIC, write_best
 from ensemble_kit.tune.member_study import MemberStudy, oof_logits
-from ensemble_kit.tune.trials import DEFAULT, ORIGIN, VALUES, ended, whole
+from ensemble_kit.tune.trials import DEFAULT, ORIGIN, VALUES, ended, finished
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Library:
         found: list[tuple[MemberStudy, FrozenTrial]] = []
         logits: list[Array] = []
         for study in studies.values():
-            for trial in whole(ended(study.study)):
+            for trial in finished(ended(study.study)):
                 own = oof_logits(study, [trial] * study.objective.folds.n_splits)
                 if own is not None:
                     found.append((study, trial))

@@ -27,7 +27,7 @@ from ensemble_kit.members.jobs.job_rows import Parts, parts_of
 from ensemble_kit.members.jobs.resume import load_resume, save_resume
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.training.fit import Fit
-from ensemble_kit.members.training.out_of_memory import give_back
+from ensemble_kit.members.training.out_of_memory import release_cached_memory
 from ensemble_kit.members.training.state import Training
 from ensemble_kit.run import Run
 from ensemble_kit.seeding import derive_seed
@@ -38,6 +38,7 @@ from ensemble_kit.tune.trial_files import FoldResult, TrialFiles
 from ensemble_kit.tune.trials import (
     DEFAULT,
     DIVERGED,
+    FINISHED,
     FOLD,
     IMAGES,
     ORIGIN,
@@ -47,7 +48,6 @@ from ensemble_kit.tune.trials import (
     PRUNED,
     SECONDS,
     VALUES,
-    WHOLE,
     best_of,
     ended,
     known_values,
@@ -110,10 +110,10 @@ class Objective:
         except Exception as error:
             if not any(is_out_of_memory(link) for link in chain(error)):
                 raise
-            give_back(self.device)
+            release_cached_memory(self.device)
             value, outcome, memory = self._worst_loss(trial.study), OUT_OF_MEMORY, 1.0
         files.drop_states()
-        if outcome != WHOLE:
+        if outcome != FINISHED:
             files.drop_networks()
         trial.set_constraint(MEMORY, memory)
         trial.set_user_attr(IMAGES, cost[IMAGES])
@@ -182,7 +182,7 @@ class Objective:
             incumbent = losses_of(best)
             if is_worse(losses, incumbent) or is_behind(losses, incumbent, others):
                 return self._pruned(trial, excess(losses, incumbent)), PRUNED
-        return overall(losses), WHOLE
+        return overall(losses), FINISHED
 
     def _trained(
         self, member: Member, fold: int, parts: Parts, files: TrialFiles, listener: _Epochs | None

@@ -25,9 +25,9 @@ from ensemble_kit.tune.trials import (
     best_of,
     default_of,
     ended,
+    finished,
     losses_of,
     result_of,
-    whole,
 )
 
 ENSEMBLE, KEPT = "mean of all", "kept trials"
@@ -191,7 +191,7 @@ def cross_fitted_choice(losses: Sequence[Sequence[Any]]) -> list[int]:
 
 def _probabilities(study: MemberStudy, trials: list[FrozenTrial]) -> tuple[Array, Array] | None:
     """Probabilities of the default trial, and of the trials chosen on the other folds."""
-    default, tried = default_of(trials), whole(trials)
+    default, tried = default_of(trials), finished(trials)
     if default is None:
         return None
     chosen = cross_fitted_choice([losses_of(trial) for trial in tried])

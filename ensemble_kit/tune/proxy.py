@@ -16,7 +16,7 @@ from ensemble_kit.folds import Folds
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.member import Member
 from ensemble_kit.seeding import generator
-from ensemble_kit.tune.trials import DEFAULT, ORIGIN, VALUES, whole
+from ensemble_kit.tune.trials import DEFAULT, ORIGIN, VALUES, finished
 
 PROXY = "proxy"
 # Trials that are trained in full, beside the default: the best ones, and others over all ranks.
@@ -104,7 +104,7 @@ class ProxyTrial:
 
 def trials_to_check(trials: Sequence[FrozenTrial]) -> list[ProxyTrial]:
     """Of the trials with all folds: the default, the best ones, and others spread over all ranks."""
-    done = sorted(whole(trials), key=lambda t: (t.value, t.number))
+    done = sorted(finished(trials), key=lambda t: (t.value, t.number))
     default = [t for t in done if t.user_attrs.get(ORIGIN) == DEFAULT]
     rest = [t for t in done if t.user_attrs.get(ORIGIN) != DEFAULT]
     best, others = rest[:N_BEST], rest[N_BEST:]
@@ -122,7 +122,7 @@ def trials_to_check(trials: Sequence[FrozenTrial]) -> list[ProxyTrial]:
 
 def proxy_record(trials: Sequence[FrozenTrial], proxy: Proxy) -> dict[str, Any]:
     """The stored record of a proxy: its settings, and its rank correlation with full training."""
-    pairs = [(t.user_attrs[PROXY], t.value) for t in whole(trials) if PROXY in t.user_attrs]
+    pairs = [(t.user_attrs[PROXY], t.value) for t in finished(trials) if PROXY in t.user_attrs]
     correlation = None
     if len(pairs) > 2:
         found = float(spearmanr(*zip(*pairs, strict=True)).statistic)

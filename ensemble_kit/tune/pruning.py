@@ -80,10 +80,10 @@ def is_behind(
     (False, True)
     """
     n = len(trial)
-    as_far = [overall(other[:n]) for other in others if len(other) >= n]
-    if n < FEWEST_FOLDS or len(as_far) < FEWEST_TRIALS or excess(trial, incumbent) <= 0:
+    losses_so_far = [overall(other[:n]) for other in others if len(other) >= n]
+    if n < FEWEST_FOLDS or len(losses_so_far) < FEWEST_TRIALS or excess(trial, incumbent) <= 0:
         return False
-    return overall(trial) > float(np.percentile(as_far, BEST_PERCENT))
+    return overall(trial) > float(np.percentile(losses_so_far, BEST_PERCENT))
 
 
 def excess(trial: Sequence[FoldLoss], incumbent: Sequence[FoldLoss]) -> float:

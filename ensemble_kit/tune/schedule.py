@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from ensemble_kit.tune.trials import WHOLE, TrialResult
+from ensemble_kit.tune.trials import FINISHED, TrialResult
 
 # Trials of each member before members are compared; last trials for the gain per second.
 FIRST, LAST = 6, 5
@@ -74,6 +74,6 @@ def seconds_left(
 
 def _best(done: Sequence[TrialResult]) -> float:
     return min(
-        (one.loss for one in done if one.outcome == WHOLE and one.loss is not None),
+        (one.loss for one in done if one.outcome == FINISHED and one.loss is not None),
         default=math.inf,
     )

@@ -16,7 +16,7 @@ ORIGIN, OUTCOME, CONTINUES, OVERRIDES = "origin", "outcome", "continues", "overr
 VALUES, IMAGES, SECONDS, FOLD = "values", "epoch_images", "seconds", "fold-"
 DEFAULT = "default"
 # Outcomes: all folds trained; stopped early; no finite loss; memory ran out.
-WHOLE, PRUNED, DIVERGED, OUT_OF_MEMORY = "whole", "pruned", "diverged", "out-of-memory"
+FINISHED, PRUNED, DIVERGED, OUT_OF_MEMORY = "whole", "pruned", "diverged", "out-of-memory"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ def result_of(trial: FrozenTrial) -> TrialResult:
     return TrialResult(
         trial.number,
         dict(attrs.get(VALUES, {})),
-        trial.value if attrs[OUTCOME] == WHOLE else None,
+        trial.value if attrs[OUTCOME] == FINISHED else None,
         attrs[OUTCOME],
         attrs.get(ORIGIN, ""),
         int(attrs.get(IMAGES, 0)),
@@ -68,19 +68,19 @@ def ended(study: optuna.Study) -> list[FrozenTrial]:
     return [trial for trial in trials if OUTCOME in trial.user_attrs]
 
 
-def whole(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+def finished(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """The trials with all folds trained."""
-    return [trial for trial in trials if trial.user_attrs.get(OUTCOME) == WHOLE]
+    return [trial for trial in trials if trial.user_attrs.get(OUTCOME) == FINISHED]
 
 
 def best_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
     """Of the trials with all folds trained, the first one with the lowest loss."""
-    return min(whole(trials), key=lambda t: (t.value, t.number), default=None)
+    return min(finished(trials), key=lambda t: (t.value, t.number), default=None)
 
 
 def default_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
     """The finished trial with the member's own recipe."""
-    return next((t for t in whole(trials) if t.user_attrs.get(ORIGIN) == DEFAULT), None)
+    return next((t for t in finished(trials) if t.user_attrs.get(ORIGIN) == DEFAULT), None)
 
 
 def losses_of(trial: FrozenTrial) -> list[FoldLoss]:
@@ -96,5 +96,5 @@ def known_values(trials: Sequence[FrozenTrial]) -> list[float]:
     return [
         float(t.value)
         for t in trials
-        if t.value is not None and t.user_attrs.get(OUTCOME) in {WHOLE, PRUNED}
+        if t.value is not None and t.user_attrs.get(OUTCOME) in {FINISHED, PRUNED}
     ]

@@ -56,9 +56,9 @@ class WorkerPool(Protocol):
     def n_workers(self) -> int: ...
 
     def __call__(
-        self, plan: TunePlan, n_trials: int, deadline: float | None, look: Callable[[], None]
+        self, plan: TunePlan, n_trials: int, deadline: float | None, update: Callable[[], None]
     ) -> None:
-        """Call `look` about once per second while the processes work."""
+        """Call `update` about once per second while the processes work."""
 
 
 class Tuning:
@@ -97,7 +97,7 @@ class Tuning:
         self._n_workers = worker_pool.n_workers
         seen = {(name, t.number) for name, done in results_of(self.studies).items() for t in done}
 
-        def look() -> None:
+        def update() -> None:
             for name, done in results_of(self.studies).items():
                 for trial in done:
                     if (name, trial.number) not in seen:
@@ -106,8 +106,8 @@ class Tuning:
             self._report(None, tuple(running_of(self.studies)))
 
         if next_member(results_of(self.studies), self._n_trials, by_gain=False) is not None:
-            worker_pool(self.plan, self._n_trials, self._deadline, look)
-            look()
+            worker_pool(self.plan, self._n_trials, self._deadline, update)
+            update()
 
     def result(self, whole: Manifest | None = None) -> TuningResult:
         """Store the best values and return the result.

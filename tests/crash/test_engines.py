@@ -235,17 +235,17 @@ def test_an_address_without_a_server_is_reported_at_once() -> None:
 def test_an_address_in_ray_address_needs_a_token(
     monkeypatch: pytest.MonkeyPatch, address: str, variable: str, refused: bool
 ) -> None:
-    from ensemble_kit.launch.ray import refuse_open_wire
+    from ensemble_kit.launch.ray import refuse_unencrypted
 
     monkeypatch.setenv("RAY_ADDRESS", variable)
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     if not refused:
-        refuse_open_wire(address)
+        refuse_unencrypted(address)
         return
     with pytest.raises(EnvironmentFault, match=rf"'{variable}' \(from RAY_ADDRESS\)"):
-        refuse_open_wire(address)
+        refuse_unencrypted(address)
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    refuse_open_wire(address)
+    refuse_unencrypted(address)
 
 
 def test_tensorboard_events_have_the_curves(trained: Any, tmp_path: Path) -> None:

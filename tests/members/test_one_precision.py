@@ -129,6 +129,6 @@ def test_memory_is_released_after_the_speed_test(
     monkeypatch.setenv("ENSEMBLE_KIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(probe, "WORTH_A_PROBE", 0)
     monkeypatch.setattr(probe, "fastest_precision", lambda *_: "fp32")
-    monkeypatch.setattr(probe, "give_back", given.append)
+    monkeypatch.setattr(probe, "release_cached_memory", given.append)
     (job,) = with_precision([make_job(precision="auto")], lambda _: None)
     assert (job.precision, given) == ("fp32", [torch.device("cpu")])

@@ -117,8 +117,8 @@ def _lab(pictures: Tensor) -> Tensor:
     to_xyz = torch.tensor(_XYZ, dtype=torch.float64)
     to_xyz = (to_xyz / to_xyz.sum(dim=1, keepdim=True)).to(light.dtype)
     xyz = _on_device_of(light, to_xyz) @ light
-    bent = torch.where(
+    curved = torch.where(
         xyz > _KNEE**3, xyz.clamp(min=1e-9).pow(1 / 3), xyz / (3 * _KNEE**2) + 4 / 29
     )
-    x, y, z = bent.unbind(dim=2)
+    x, y, z = curved.unbind(dim=2)
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=2)

@@ -24,14 +24,14 @@ def draw_flips(
     Bits: 1 mirrored left to right, 2 upside down, 4 then transposed. Quarter turns alone give the
     four without mirror images; with a flip they give all eight.
     """
-    coins = torch.rand(3, n, generator=generator) < 0.5
+    flips = torch.rand(3, n, generator=generator) < 0.5
     across, down = augmentation.flip_horizontal, augmentation.flip_vertical
     turns = augmentation.quarter_turns and square
     if turns and not (across or down):
-        return torch.tensor(TURNS)[coins[0] + 2 * coins[1]]
+        return torch.tensor(TURNS)[flips[0] + 2 * flips[1]]
     allowed = (across or turns, down or turns, turns)
     return sum(
-        (coins[k].long() * (allowed[k] << k) for k in range(3)), torch.zeros(n, dtype=torch.long)
+        (flips[k].long() * (allowed[k] << k) for k in range(3)), torch.zeros(n, dtype=torch.long)
     )
 
 

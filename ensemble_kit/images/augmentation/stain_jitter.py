@@ -14,8 +14,8 @@ from ensemble_kit.images.loading.to_device import to_device
 
 # Optical densities of red, green, blue: haematoxylin, eosin, DAB; unit length each.
 STAIN_VECTORS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
-# Shift of a stain's amount as a share of `spread`: a haze over the whole field.
-_HAZE = 0.1
+# Shift of a stain's amount over the whole image, as a share of `spread`.
+_SHIFT = 0.1
 
 
 def draw_stains(n: int, spread: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -26,10 +26,10 @@ def draw_stains(n: int, spread: float, generator: torch.Generator) -> tuple[Tens
     """
     vectors = torch.tensor(STAIN_VECTORS)
     scale = 1 + uniform(3 * n, spread, generator).view(-1, 1, 3)
-    haze = uniform(3 * n, _HAZE * spread, generator).view(-1, 1, 3)
+    shift = uniform(3 * n, _SHIFT * spread, generator).view(-1, 1, 3)
     # Densities are columns here: density' = vectors.T @ diag(scale) @ inv(vectors.T) @ density.
     matrix = (vectors.T * scale) @ torch.linalg.inv(vectors.T)
-    return matrix, (vectors.T * haze).sum(dim=2, keepdim=True)
+    return matrix, (vectors.T * shift).sum(dim=2, keepdim=True)
 
 
 def restained(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from ensemble_kit.members.jobs.job import Job
 from ensemble_kit.members.jobs.progress_files import PROGRESS
 from ensemble_kit.members.jobs.status import SPEC, read_spec
 from ensemble_kit.members.registry import cost
-from ensemble_kit.members.training.out_of_memory import give_back
+from ensemble_kit.members.training.out_of_memory import release_cached_memory
 from ensemble_kit.members.training.precision import choose_precision
 from ensemble_kit.members.training.throughput import fastest_precision
 from ensemble_kit.run import Run
@@ -139,7 +139,7 @@ def _probed(job: Job, n_jobs: int, listener: Listener) -> str:
         name = fastest_precision(network, size, batch, job.device)
         known.add(key, name)
         listener(Notice(f"{job.member.name}: {name} is the fastest precision here ({key})."))
-        give_back(job.device)  # jobs in other processes need the GPU's memory
+        release_cached_memory(job.device)  # jobs in other processes need the GPU's memory
     return str(known.values[key])
 
 

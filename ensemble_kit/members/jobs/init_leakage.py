@@ -28,34 +28,34 @@ def seen_before(weights: Path | None, manifest: Manifest, folds: Folds, fold: Le
     manifest, folds, fold
         The data of the job. The rows of `fold` and the test rows are held out.
     """
-    record = _record_beside(weights) if weights else None
+    record = _record_of(weights) if weights else None
     if weights is None or record is None:
         return []
     what = f"its initial checkpoint ('{weights}') was trained on"
     source = _source(_folder_of(weights), record, manifest, folds)
     if source is None:
         return [f"{what} images that its run no longer lists; held-out images may be among them."]
-    there, folded = source
-    train = there.part("train")
-    seen = _images(train.take(~np.isin(folded.of(train), folds_in(record["fold"]))), manifest)
-    ours = manifest.part("train")
-    held_out = ours.take(np.isin(folds.of(ours), folds_in(fold)))
+    other, other_folds = source
+    train = other.part("train")
+    seen = _images(train.take(~np.isin(other_folds.of(train), folds_in(record["fold"]))), manifest)
+    train = manifest.part("train")
+    held_out = train.take(np.isin(folds.of(train), folds_in(fold)))
     parts = (("out-of-fold", held_out), ("test", manifest.part("test")))
     return [
         f"{what} images that are held out here, so its {name} metrics are optimistic."
         for name, part in parts
-        if seen & _images(part, there)
+        if seen & _images(part, other)
     ]
 
 
 def in_another_color(weights: Path | None, color: str) -> list[str]:
     """A caveat if the initial checkpoint was trained in a colour space other than `color`."""
-    record = _record_beside(weights) if weights else None
-    theirs = record["made_of"]["member"].get("color", "rgb") if record else color
-    if theirs == color:
+    record = _record_of(weights) if weights else None
+    trained_color = record["made_of"]["member"].get("color", "rgb") if record else color
+    if trained_color == color:
         return []
     return [
-        f"its initial checkpoint ('{weights}') was trained on images in {theirs}, but its input is "
+        f"its initial checkpoint ('{weights}') was trained on images in {trained_color}, but its input is "
         f"{color}: learned colours do not transfer."
     ]
 
@@ -66,7 +66,7 @@ def _folder_of(weights: Path) -> Path:
     return here if (here / RECORD).is_file() else here.parent
 
 
-def _record_beside(weights: Path) -> dict[str, Any] | None:
+def _record_of(weights: Path) -> dict[str, Any] | None:
     folder = _folder_of(weights)
     try:
         record = read_record(folder)

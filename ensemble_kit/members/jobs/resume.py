@@ -66,9 +66,9 @@ def newest_record(folder: Path) -> dict[str, Any] | None:
     return next((record for record in records if record is not None), None)
 
 
-def is_made_of(kept: MadeOf | str | None, made_of: MadeOf) -> bool:
+def is_made_of(stored: MadeOf | str | None, made_of: MadeOf) -> bool:
     """Whether a record has these settings; False for a digest, as in records of the first versions."""
-    return not isinstance(kept, str) and digest_json(kept) == digest_json(made_of)
+    return not isinstance(stored, str) and digest_json(stored) == digest_json(made_of)
 
 
 def drop_resume(folder: Path) -> None:

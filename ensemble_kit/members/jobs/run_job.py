@@ -46,7 +46,7 @@ from ensemble_kit.members.jobs.resume import load_resume, save_resume
 from ensemble_kit.members.training.curve_warnings import guard
 from ensemble_kit.members.training.fit import Fit
 from ensemble_kit.members.training.state import State, Training
-from ensemble_kit.members.training.threads import settle_threads, threads_given_back
+from ensemble_kit.members.training.threads import settle_threads, threads_restored
 from ensemble_kit.run import versions
 
 
@@ -62,7 +62,7 @@ def run_job(job: Job, listener: Listener = ignore_event) -> None:
     JobsFailedError, EnvironmentFault
         The job failed; the message says why.
     """
-    with as_machine_fault(job.folder / "fold.json"), claimed(job.folder), threads_given_back():
+    with as_machine_fault(job.folder / "fold.json"), claimed(job.folder), threads_restored():
         if job.finished():
             if lacks_features(job):
                 checkpoint.add_features(job.folder, features_of_finished(job))

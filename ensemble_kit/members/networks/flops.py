@@ -32,7 +32,7 @@ def member_cost(member: Member, n_classes: int, shape: tuple[int, int, int]) -> 
 def network_on_meta(member: Member, n_classes: int, in_channels: int) -> nn.Module:
     """The member's network in evaluation mode on the meta device, without weights."""
     regularize = member.recipe.regularize
-    alike = Member(
+    equivalent = Member(
         member.network,
         image_size=member.input_size,
         head=member.head,
@@ -40,7 +40,7 @@ def network_on_meta(member: Member, n_classes: int, in_channels: int) -> nn.Modu
         pretrained=False,
         recipe=Recipe(regularize=Regularize(drop_path=regularize.drop_path)),
     )
-    return _built(alike, n_classes, in_channels)
+    return _built(equivalent, n_classes, in_channels)
 
 
 @functools.lru_cache(maxsize=256)

@@ -93,7 +93,7 @@ def weights_for(model: nn.Module, path: Path, head: Iterable[str]) -> FirstWeigh
     heads = {*head, *_classifiers(model), *_classifiers(getattr(model, "body", None), "body.")}
     added = ("", "body.") if isinstance(model, WithHead) else ("",)
     found = sorted(_candidates(file, own, added), key=lambda c: -c.n_known)[:_TRIED]
-    faults = [_misfit(c.tensors, own, heads) for c in found]
+    faults = [_mismatch(c.tensors, own, heads) for c in found]
     fit = sorted(
         (c for c, fault in zip(found, faults, strict=True) if not fault), key=lambda c: c.rank
     )
@@ -130,7 +130,7 @@ def _ends(name: str, depth: int) -> Iterator[str]:
         yield ".".join(parts[i:])
 
 
-def _misfit(
+def _mismatch(
     tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], heads: Collection[str]
 ) -> str:
     """Why the tensors do not fit the network; empty if they fit."""

@@ -105,7 +105,7 @@ def _loaded(path: Path) -> Any:
     except (MemoryError, EnsembleKitError):
         raise
     except Exception as error:  # torch raises many kinds of errors for unreadable files
-        raise bad_weights(path, _what_it_is_not(path, error)) from error
+        raise bad_weights(path, _format_error(path, error)) from error
 
 
 def _begins(path: Path) -> bytes:
@@ -113,7 +113,7 @@ def _begins(path: Path) -> bytes:
         return file.read(2)
 
 
-def _what_it_is_not(path: Path, error: Exception) -> str:
+def _format_error(path: Path, error: Exception) -> str:
     if isinstance(error, OSError):
         return (error.strerror or "cannot be read").lower()
     if path.suffix == ".safetensors":

@@ -206,7 +206,7 @@ def _roll_back(
     plan: Plan,
     notice: Callable[[str], None],
 ) -> None:
-    what = _what_is_not_finite(error, training.epoch, batches, plan)
+    what = _not_finite(error, training.epoch, batches, plan)
     if before["rate_factor"] < 1.0:
         raise JobsFailedError(
             f"{what}, again after the learning rate was lowered",
@@ -221,7 +221,7 @@ def _roll_back(
     )
 
 
-def _what_is_not_finite(error: NotFiniteError, epoch: int, batches: Batches, plan: Plan) -> str:
+def _not_finite(error: NotFiniteError, epoch: int, batches: Batches, plan: Plan) -> str:
     if error.step is None:
         return f"the validation loss became {error.value} after epoch {epoch + 1}"
     images = first_few(plan.name_of(int(row)) for row in batches.steps(epoch)[error.step])

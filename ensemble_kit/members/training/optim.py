@@ -162,8 +162,8 @@ def rate_at(step: int, recipe: Recipe, steps_per_epoch: int, losses: Sequence[fl
         drops = (step // steps_per_epoch) // recipe.optim.step_epochs
         return float(peak * recipe.optim.step_factor**drops)
     if recipe.schedule == "plateau":
-        settled = losses[epochs_before_full_rate(recipe) :]
-        drops = plateau_drops(settled, recipe.optim.plateau_epochs)
+        full_rate_losses = losses[epochs_before_full_rate(recipe) :]
+        drops = plateau_drops(full_rate_losses, recipe.optim.plateau_epochs)
         return float(peak * recipe.optim.step_factor**drops)
     return peak * _half_cosine((step - warmup) / max(total - warmup, 1))
 

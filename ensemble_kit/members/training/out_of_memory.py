@@ -8,7 +8,7 @@ import gc
 import torch
 
 
-def give_back(device: torch.device) -> None:
+def release_cached_memory(device: torch.device) -> None:
     """Release unused cached memory to the GPU, or to the system."""
     gc.collect()
     if device.type == "cuda":

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ensemble_kit.errors import EnvironmentFault, counted
 from ensemble_kit.faults import is_out_of_memory
-from ensemble_kit.members.training.out_of_memory import give_back
+from ensemble_kit.members.training.out_of_memory import release_cached_memory
 from ensemble_kit.members.training.state import Plan, Training
 
 SMALLEST_PARTS = {
@@ -83,7 +83,7 @@ def take_step(
                     "Use a smaller --image-size or network, or free the device's memory",
                 ) from error
             training.micro_batches = min(training.micro_batches * 2, most)
-        give_back(plan.device)
+        release_cached_memory(plan.device)
         notice(
             f"Out of memory: each batch is now computed in {training.micro_batches} parts; "
             "a step still uses the whole batch."

@@ -18,7 +18,7 @@ from ensemble_kit.members.training.state import State
 
 
 @contextlib.contextmanager
-def threads_given_back() -> Iterator[None]:
+def threads_restored() -> Iterator[None]:
     """Restore the number of threads of this process after the block."""
     before = torch.get_num_threads()
     try:

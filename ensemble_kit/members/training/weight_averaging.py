@@ -49,8 +49,8 @@ class Average:
         """Add the current weights."""
         if self.count:
             torch._foreach_lerp_(*_apart(self._means), self._share())
-        for mine, current in self._counts if self.count else self._pairs:
-            mine.copy_(current)
+        for average, current in self._counts if self.count else self._pairs:
+            average.copy_(current)
         self.count += 1
 
     def _share(self) -> float:
@@ -102,4 +102,4 @@ def _tensors(network: nn.Module) -> Iterator[Tensor]:
 
 
 def _apart(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
-    return [mine for mine, _ in pairs], [current for _, current in pairs]
+    return [average for average, _ in pairs], [current for _, current in pairs]
