@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ensemble_kit.checked import read_checked, write_checked
-from ensemble_kit.launch.measure_slots import fastest_share
 from ensemble_kit.launch.memory import visible_gpus
 from ensemble_kit.launch.pool import Pool
 from ensemble_kit.launch.slots import Machine, Peak, Share, first_slots, most_slots, slots_by_memory
@@ -19,7 +18,7 @@ from ensemble_kit.parallel import cores
 from ensemble_kit.run import Run
 
 CHOICE = "engine.json"
-MEASURE_AGAIN = "Delete it and run the same command: the speeds are measured again"
+CHOOSE_AGAIN = "Delete it and run the same command: the numbers are chosen again"
 
 
 @dataclasses.dataclass(eq=False)
@@ -29,9 +28,8 @@ class LocalEngine:
     Parameters
     ----------
     slots : int, optional
-        Number of workers. None: on a CPU one per core, or one with all cores if that is measured
-        to be faster; on GPUs as many as fit. Both are limited by memory, as measured on the first
-        job.
+        Number of workers. None: one per core on a CPU, as many as fit on GPUs. Both are limited by
+        memory, as measured on the first job.
     threads : int
         Threads per worker; 0 divides the cores evenly.
     """
@@ -54,7 +52,7 @@ class LocalEngine:
         if on_gpus:
             threads = self.threads or max(1, machine.cores // most_slots(machine, len(jobs)))
             return self._growing(machine, threads, jobs, listener, gpus)
-        share = _share_of_cores(jobs, machine, listener)
+        share = _share_of_cores(jobs, machine)
         machine = dataclasses.replace(machine, cores=share.slots)
         return self._growing(machine, self.threads or share.threads, jobs, listener)
 
@@ -79,29 +77,21 @@ def _batch_macs(job: Job) -> float:
     return float(cost(job.member.network, job.tiles.image_size).macs * batch)
 
 
-def _share_of_cores(jobs: Sequence[Job], machine: Machine, listener: Listener) -> Share:
+def _share_of_cores(jobs: Sequence[Job], machine: Machine) -> Share:
     """Number of workers and threads per worker; a run continues with the numbers that it began with."""
     run = jobs[0].run
     known = _known_choice(run)
     if known.get("cores") == machine.cores and known["jobs"] >= len(jobs):
         return Share(known["slots"], known["threads"])
     most = most_slots(machine, len(jobs))
-    shares = [Share(most, machine.cores // most)]
-    if most > 1:
-        shares.append(Share(1, machine.cores))
-    share, speeds = fastest_share(jobs, shares, listener)
+    share = Share(most, machine.cores // most)
     write_checked(
         run.path / CHOICE,
-        {
-            "cores": machine.cores,
-            "jobs": len(jobs),
-            **dataclasses.asdict(share),
-            "images_per_second": speeds,
-        },
+        {"cores": machine.cores, "jobs": len(jobs), **dataclasses.asdict(share)},
     )
     return share
 
 
 def _known_choice(run: Run) -> dict[str, Any]:
     path = run.path / CHOICE
-    return read_checked(path, advice=MEASURE_AGAIN) if path.is_file() else {}
+    return read_checked(path, advice=CHOOSE_AGAIN) if path.is_file() else {}

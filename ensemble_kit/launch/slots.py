@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from ensemble_kit.errors import counted
-
 # Assumed host memory of a job before the first measurement: at least this, and this many bytes
 # per multiply-accumulate of a batch, which is more than common networks need.
 UNMEASURED_BYTES = 3 * 2**30
@@ -27,19 +25,10 @@ class Machine:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """A number of processes, and threads per process.
-
-    Examples
-    --------
-    >>> str(Share(slots=2, threads=1))
-    '2 x 1 thread'
-    """
+    """A number of processes, and threads per process."""
 
     slots: int
     threads: int
-
-    def __str__(self) -> str:
-        return f"{self.slots} x {counted(self.threads, 'thread')}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -16,7 +15,6 @@ import torch
 from ensemble_kit import memory as host
 from ensemble_kit.checked import write_checked
 from ensemble_kit.launch import local, memory
-from ensemble_kit.launch import measure_slots as measured
 from ensemble_kit.launch.local import CHOICE, LocalEngine
 from ensemble_kit.launch.pool import least_used
 from ensemble_kit.launch.slots import (
@@ -24,7 +22,6 @@ from ensemble_kit.launch.slots import (
     MOST_PER_GPU,
     Machine,
     Peak,
-    Share,
     first_slots,
     most_slots,
     slots_by_memory,
@@ -135,51 +132,17 @@ def test_without_a_gpu_the_peak_is_zero() -> None:
 # -- the share of the cores ----------------------------------------------------------------
 
 
-def fake_speeds(monkeypatch: pytest.MonkeyPatch, **by_share: float) -> list[str]:
-    requested: list[str] = []
+def shares_of(jobs: list[Any], monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The largest number of workers and the threads of each that an engine uses for these jobs."""
+    found: list[tuple[int, int]] = []
 
-    def together(job: Any, batch: int, share: Share) -> float:
-        requested.append(str(share))
-        return by_share[f"s{share.slots}"]
+    def growing(self: LocalEngine, machine: Machine, threads: int, *_: Any) -> list[Any]:
+        found.append((machine.cores, threads))
+        return []
 
-    monkeypatch.setattr(measured, "_together", together)
-    monkeypatch.setattr(measured, "WORTH_A_PROBE", 0)
-    return requested
-
-
-@pytest.mark.parametrize(("one", "two", "want"), [(10.0, 15.0, 2), (15.0, 10.0, 1)])
-def test_the_faster_share_is_measured_once_and_stored(
-    make_job: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    one: float,
-    two: float,
-    want: int,
-) -> None:
-    requested = fake_speeds(monkeypatch, s1=one, s2=two)
-    monkeypatch.setenv("ENSEMBLE_KIT_CACHE", str(tmp_path / "cache"))
-    jobs = [make_job(fold=k) for k in (0, 1)]
-    shares = [Share(2, 1), Share(1, 2)]
-    for _ in range(2):
-        share, speeds = measured.fastest_share(jobs, shares, lambda _: None)
-        assert share.slots == want
-        assert speeds == {"2 x 1 thread": two, "1 x 2 threads": one}
-    assert requested == ["2 x 1 thread", "1 x 2 threads"], "measured again"
-
-
-def test_short_trainings_are_not_measured(make_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    requested = fake_speeds(monkeypatch, s1=1.0, s2=2.0)
-    monkeypatch.undo()
-    share, speeds = measured.fastest_share([make_job()], [Share(2, 1), Share(1, 2)], lambda _: None)
-    assert (share, speeds, requested) == (Share(2, 1), {}, [])
-
-
-@pytest.mark.slow
-def test_the_speed_is_the_sum_over_all_processes(make_job: Any) -> None:
-    speed = measured._together(make_job(), 8, Share(2, 1))
-    assert speed > 0
-    broken = make_job(precision="no-such")
-    assert measured._together(broken, 8, Share(1, 1)) == 0.0
+    monkeypatch.setattr(LocalEngine, "_growing", growing)
+    LocalEngine()(jobs, lambda _: None)
+    return found
 
 
 @pytest.mark.slow
@@ -193,11 +156,10 @@ def test_a_run_continues_with_its_number_of_workers(
     assert LocalEngine()(jobs, lambda _: None) == []
     stored = json.loads((jobs[0].run.path / CHOICE).read_text())
     stored.pop("own_digest")
-    assert stored == {"cores": 2, "jobs": 2, "slots": 2, "threads": 1, "images_per_second": {}}
+    assert stored == {"cores": 2, "jobs": 2, "slots": 2, "threads": 1}
     write_checked(jobs[0].run.path / CHOICE, {**stored, "slots": 1, "threads": 2})
-    machine = Machine(2, 24 * GIB)
-    assert local._share_of_cores(jobs, machine, lambda _: None) == Share(1, 2)
-    assert local._share_of_cores(jobs * 2, machine, lambda _: None) == Share(2, 1)
+    assert shares_of(jobs, monkeypatch) == [(1, 2)]
+    assert shares_of(jobs * 2, monkeypatch) == [(2, 1)]
 
 
 @pytest.mark.slow

@@ -11,7 +11,6 @@ import math
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -133,7 +132,7 @@ def _probed(job: Job, n_jobs: int, listener: Listener) -> str:
         return "auto"
     on_gpu = job.device.type == "cuda"
     batch = recipe.batch_size if on_gpu else min(recipe.batch_size, PROBE_BATCH)
-    known = Known(job.device, "precision")
+    known = Known(job.device)
     key = f"{network} {size} px, batch {batch}"
     if key not in known.values:
         name = fastest_precision(network, size, batch, job.device)
@@ -144,24 +143,17 @@ def _probed(job: Job, n_jobs: int, listener: Listener) -> str:
 
 
 class Known:
-    """Stored measurements of this machine, for this version of torch and number of threads.
+    """The fastest precisions of this machine, for this version of torch and number of threads."""
 
-    Parameters
-    ----------
-    device : torch.device
-    what : str
-        Name of the quantity; each has its own file.
-    """
-
-    def __init__(self, device: torch.device, what: str) -> None:
+    def __init__(self, device: torch.device) -> None:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
         machine = [device.type, name, platform.node(), torch.__version__, torch.get_num_threads()]
-        self._path: Path = cache_folder() / what / f"{digest_json(machine)[:16]}.json"
+        self._path: Path = cache_folder() / "precision" / f"{digest_json(machine)[:16]}.json"
         try:
-            self.values: dict[str, Any] = read_json(self._path)
+            self.values: dict[str, str] = read_json(self._path)
         except DataError:
             self.values = {}
 
-    def add(self, key: str, value: Any) -> None:
+    def add(self, key: str, value: str) -> None:
         self.values[key] = value
         write_json(self._path, self.values)
