@@ -21,16 +21,48 @@ from ensemble_kit.faults import machine_fault
 # Command -> (module under ensemble_kit.cli, its function, its line in the help).
 COMMANDS = {
     "demo": ("commands.demo", "demo", "Train, combine and report on an embedded data set."),
+    "data": (
+        "commands.data",
+        "data",
+        "Check a data set, show its images, or make a synthetic one.",
+    ),
     "train-members": (
         "commands.train_members",
         "train_members",
         "Train each member on each fold, and store all predictions.",
+    ),
+    "tune": ("commands.tune", "tune", "Tune each member with Optuna, and show whether it helped."),
+    "members": ("commands.members", "members", "List the networks that can be used as members."),
+    "status": (
+        "commands.status",
+        "status",
+        "Show which jobs are done, running, failed or waiting.",
+    ),
+    "run-job": (
+        "commands.run_job",
+        "run_job",
+        "Run one job of a planned run, for other schedulers.",
     ),
     "stack": (
         "commands.stack",
         "stack",
         "Combine the members, evaluate the result, and compare it with the best member.",
     ),
+    "report": ("commands.report", "report", "Write the report of a run as one HTML page."),
+    "predict": ("commands.predict", "predict", "Predict new images with the ensemble of a run."),
+    "explain": (
+        "commands.explain",
+        "explain",
+        "Show which regions of an image the predictions depend on.",
+    ),
+    "serve": ("commands.serve", "serve", "Serve an ensemble over HTTP, with a web page."),
+    "export": (
+        "commands.export",
+        "export",
+        "Write the ensemble of a run as a bundle that predicts without the run.",
+    ),
+    "bench": ("commands.bench", "bench", "Measure how fast a bundle predicts on this machine."),
+    "reproduce": ("commands.reproduce", "reproduce", "Rerun one of the published experiments."),
     "conformal": (
         "commands.conformal",
         "conformal",
@@ -40,19 +72,6 @@ COMMANDS = {
         "commands.operating_point",
         "operating_point_command",
         "Choose a decision threshold and a rule for referral.",
-    ),
-    "predict": ("commands.predict", "predict", "Predict new images with the ensemble of a run."),
-    "export": (
-        "commands.export",
-        "export",
-        "Write the ensemble of a run as a bundle that predicts without the run.",
-    ),
-    "serve": ("commands.serve", "serve", "Serve an ensemble over HTTP, with a web page."),
-    "bench": ("commands.bench", "bench", "Measure how fast a bundle predicts on this machine."),
-    "explain": (
-        "commands.explain",
-        "explain",
-        "Show which regions of an image the predictions depend on.",
     ),
     "diversity": (
         "commands.diversity",
@@ -70,30 +89,11 @@ COMMANDS = {
         "verify_claim_command",
         "Check whether a published accuracy is possible for n images.",
     ),
-    "tune": ("commands.tune", "tune", "Tune each member with Optuna, and show whether it helped."),
-    "data": (
-        "commands.data",
-        "data",
-        "Check a data set, show its images, or make a synthetic one.",
-    ),
-    "status": (
-        "commands.status",
-        "status",
-        "Show which jobs are done, running, failed or waiting.",
-    ),
-    "members": ("commands.members", "members", "List the networks that can be used as members."),
-    "run-job": (
-        "commands.run_job",
-        "run_job",
-        "Run one job of a planned run, for other schedulers.",
-    ),
     "doctor": (
         "commands.doctor",
         "doctor_command",
         "Check Python, packages, device, memory, disk and file locks.",
     ),
-    "reproduce": ("commands.reproduce", "reproduce", "Rerun one of the published experiments."),
-    "report": ("commands.report", "report", "Write the report of a run as one HTML page."),
 }
 
 STOPPED = "Stopped. Finished work is stored. The same command continues."

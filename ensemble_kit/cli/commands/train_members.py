@@ -34,7 +34,7 @@ PLAN_HEAD = (
 @click.option(
     "--slots",
     type=click.IntRange(min=1),
-    help="Jobs that run at the same time. [default: measured from cores and memory]",
+    help="Jobs that run at the same time. [default: one per core, as far as memory allows]",
 )
 @click.option(
     "--engine",
