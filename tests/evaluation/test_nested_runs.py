@@ -49,7 +49,7 @@ def test_stack_writes_and_shows_the_nested_metrics(nested_run, cli) -> None:
         assert stored["cross_fitted_minus_nested"]["accuracy"]["value"] == pytest.approx(difference)
         assert "recognition_rate" in stored["nested"]["per_group"]
         parts = [v["part"] for v in stored["verdicts"]]
-        assert parts.count("nested") == (2 if name == "logistic" else 0)
+        assert parts.count("nested") == {"logistic": 2, "mean": 1}.get(name, 0)
     sentence = done.nested_verdict
     a, b = (done.evaluations[n].nested["balanced_accuracy"].value for n in ("logistic", "best-member"))  # fmt: skip
     assert f"balanced accuracy {a:.3f} against {b:.3f}" in sentence
