@@ -5,6 +5,9 @@ from __future__ import annotations
 from ensemble_kit.errors import command
 from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, METRICS, SETS_JSON
 from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics, stored_methods
+from ensemble_kit.evaluation.scores.verdict import PARTS
+from ensemble_kit.evaluation.tables.chance import chance_of
+from ensemble_kit.evaluation.tables.recommendation import is_at_chance, part_of
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
@@ -35,17 +38,17 @@ def of_chance(run: Run, name: str) -> list[str]:
     """A caveat if the method is not shown to be better than chance in its own evaluation."""
     if not (run.ensemble_dir(name) / METRICS).is_file():
         return []
-    values = read_metrics(run, name)["cross_fitted"] or {}
-    found = values.get("balanced_accuracy")
-    n_present = len(run.manifest().class_names) - len(values.get("missing_classes", []))
-    if not found or found["value"] is None or n_present < 2:
+    stored = read_metrics(run, name)
+    if not is_at_chance(stored):
         return []
-    chance = 1 / n_present
-    lowest = found["value"] if found["low"] is None else found["low"]
-    if lowest > chance:
-        return []
-    word = "at chance" if found["value"] <= chance else "not shown to be better than chance"
+    metric = stored["metric"]
+    values = [
+        f"{Interval(**stored[part][metric])} {PARTS[part]}"
+        for part in ("cross_fitted", "test")
+        if stored[part]
+    ]
+    chance = chance_of(metric, stored[part_of(stored)])
     return [
-        f"{name} is {word} in its own evaluation: balanced accuracy {Interval(**found)} "
-        f"cross-fitted, {Interval(chance)} by chance."
+        f"{name} is not shown to be better than chance in its own evaluation: "
+        f"{metric.replace('_', ' ')} {', '.join(values)}; chance level {chance}."
     ]

@@ -30,6 +30,8 @@ from ensemble_kit.evaluation.tables.recommendation import (
     BEST_MEMBER,
     chosen_of,
     method_to_use,
+    none_to_use,
+    recommendation,
 )
 from ensemble_kit.inference.method_caveats import of_chance, of_other_methods, of_run
 from ensemble_kit.inference.pooling import Pooling, pooling_of
@@ -189,17 +191,11 @@ def _chosen(run: Run, oof: Predictions, test: Predictions | None) -> tuple[str, 
     if used in (None, chosen) or len(oof.member_names) == 1:
         return chosen, ()
     member = comparable.get(BEST_MEMBER, {}).get("best_member")
-    if used == MEAN:
-        return chosen, (
-            f"{chosen} is not shown to be better than the best single member, {member}; the mean is. "
-            "To predict with the mean, use --method mean.",
-        )
-    caveat = f"{chosen} is not shown to be better than the best single member"
-    if member is None:
-        return chosen, (f"{caveat}.",)
-    return chosen, (
-        f"{caveat}, {member}. To predict with that member alone, use --method {member}.",
-    )
+    other = MEAN if used == MEAN else member
+    how = f" To predict with it: --method {other}."
+    if other is None or none_to_use(comparable, comparable[chosen]):
+        how = ""
+    return chosen, (f"{recommendation(comparable)}{how}",)
 
 
 def _fitted(

@@ -109,19 +109,31 @@ def test_a_caveat_names_the_method_with_prediction_sets_and_decisions(stacked: A
 
 
 @pytest.mark.parametrize(
-    ("value", "low", "word"),
-    [(0.8, 0.6, None), (0.8, 0.4, "not shown"), (0.45, 0.2, "at chance"), (0.8, None, None)],
+    ("value", "low", "on_test", "has_caveat"),
+    [
+        (0.8, 0.6, 0.4, False),
+        (0.8, 0.4, 0.4, True),
+        (0.45, 0.2, 0.4, True),
+        (0.8, 0.4, 0.6, False),  # above chance on one part is enough, as in `stack`
+        (0.8, None, None, False),
+    ],
 )
 def test_a_method_not_better_than_chance_gets_a_caveat(
-    stacked: Any, tmp_path: Path, value: float, low: float | None, word: str | None
+    stacked: Any,
+    tmp_path: Path,
+    value: float,
+    low: float | None,
+    on_test: float | None,
+    has_caveat: bool,
 ) -> None:
     own = stacked.copied_to(tmp_path / "run")
     path = own.run.ensemble_dir("vote") / "metrics.json"
     metrics = read_checked(path, advice="")
     high = None if low is None else 0.9
-    metrics["cross_fitted"]["balanced_accuracy"] = {"value": value, "low": low, "high": high}
+    for part, lowest in (("cross_fitted", low), ("test", on_test)):
+        metrics[part]["balanced_accuracy"] = {"value": value, "low": lowest, "high": high}
     write_checked(path, metrics)
     found = of_chance(own.run, "vote")
-    assert len(found) == (word is not None)
-    assert all(word in one and "vote" in one for one in found if word)
+    assert len(found) == has_caveat
+    assert all(f"{value:.3f}" in one and "vote" in one for one in found)
     assert of_chance(own.run, "tiny_cnn") == []

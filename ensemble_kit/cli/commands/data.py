@@ -193,7 +193,8 @@ def counts(manifest: Manifest) -> str:
 
 def _aligned(table: pd.DataFrame) -> str:
     rows = [list(table.columns), *table.astype(str).to_numpy().tolist()]
-    return columns(rows, right=[len(table.columns) - 2, len(table.columns) - 1])
+    numbers = table.columns.isin(table.select_dtypes("number").columns)
+    return columns(rows, right=numbers.nonzero()[0].tolist())
 
 
 def print_audit(audit: Audit) -> None:
@@ -205,6 +206,8 @@ def print_audit(audit: Audit) -> None:
         )
     )
     table = audit.counts.rename(columns={"groups": f"{audit.group_kind}s"})
+    if audit.group_kind == "image":
+        table = table.iloc[:, :-1]
     if is_whole := set(table["split"]) == {"train"}:
         table = table.drop(columns="split")
     click.echo(_aligned(table))

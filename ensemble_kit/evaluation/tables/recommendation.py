@@ -114,12 +114,13 @@ def none_to_use(methods: Mapping[str, Stored], best: Stored) -> set[str]:
     used = method_to_use(methods)
     names = {best["method"], BEST_MEMBER, used or BEST_MEMBER}
     some = {one["method"]: one for name in names for one in (methods.get(name, best),)}
-    at_chance = {name for name, one in some.items() if _is_at_chance(one)}
+    at_chance = {name for name, one in some.items() if is_at_chance(one)}
     is_used = BEST_MEMBER in at_chance and used in (None, BEST_MEMBER)
     return at_chance if is_used or at_chance == {*some} else set()
 
 
-def _is_at_chance(one: Stored) -> bool:
+def is_at_chance(one: Stored) -> bool:
+    """Whether the method is not shown to be above chance on any part, and this is known."""
     found = [is_above(one, part) for part in ("cross_fitted", "test") if one[part]]
     return True not in found and False in found
 
