@@ -23,6 +23,7 @@ from ensemble_kit.evaluation.tables.recommendation import (
 from ensemble_kit.evaluation.tables.result_sentences import (
     chance_sentence,
     constant_class,
+    paper_sentence,
     result_sentences,
     verdict_sentence,
 )
@@ -230,6 +231,26 @@ def test_the_verdict_on_the_mean_does_not_widen_those_of_other_methods() -> None
     assert mean.effect == next(v for v in alone.verdicts if v.part == "cross_fitted").effect
     assert mean.n_compared == 1
     assert {v.n_compared for v in evaluated["vote"].verdicts} == {3}
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "log_loss"])
+def test_the_sentence_for_a_paper_has_both_values_and_the_plain_difference(metric: str) -> None:
+    evaluated, stored = found("vote", "median", metric=metric)
+    best, member = evaluated[chosen_of(stored)], evaluated["best-member"]
+    printed = paper_sentence(stored)
+    assert str(best.test[metric]) in printed
+    assert str(member.test[metric]) in printed
+    assert stored["best-member"]["best_member"] in printed
+    assert f"{best.test[metric].value - member.test[metric].value:+.3f}" in printed
+    assert "90 images of 9" in printed
+
+
+def test_the_sentence_for_a_paper_without_a_test_part_is_corrected_for_the_choice() -> None:
+    evaluated, stored = found("vote", "median", test=False)
+    best = evaluated[chosen_of(stored)]
+    printed = paper_sentence(stored)
+    assert str(best.cross_fitted["balanced_accuracy"]) in printed
+    assert f"{best.corrected.value:.3f}" in printed
 
 
 def test_nothing_is_recommended_if_neither_is_above_chance() -> None:

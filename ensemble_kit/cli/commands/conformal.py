@@ -94,7 +94,7 @@ def conformal(
 def print_sets(found: PredictionSets) -> None:
     """The stated coverage, the table of the measured coverage, and the caveats."""
     options, unit = found.options, found.unit
-    each = "for each class" if options.per_class else "over all images together"
+    each = "for each class" if options.per_class else "for a random image of a new patient"
     about = "about " if options.cross else ""
     kind = "cross-conformal" if options.cross else "split conformal"
     weights = (

@@ -232,5 +232,5 @@ def print_audit(audit: Audit) -> None:
     n_warnings = sum(f.severity == "warning" for f in audit.findings)
     click.echo(
         f"{counted(audit.n_errors, 'error')}, {counted(n_warnings, 'warning')}"
-        + (". Results from these data would be wrong" if audit.n_errors else "")
+        + (". Results from these data would be wrong: correct them first" if audit.n_errors else "")
     )

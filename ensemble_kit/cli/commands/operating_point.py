@@ -213,9 +213,12 @@ def _rule_in_words(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
 
 def _referred_range(point: Threshold) -> str:
     """The probabilities near the threshold, which are referred."""
+    from ensemble_kit.evaluation.decisions.thresholds import SMALLEST_PROBA
+
     threshold, reach = point.threshold, point.refer_below
-    if threshold is None or not 0.0 < threshold < 1.0:
+    if threshold is None:
         return f"within {reach:.3f} log odds of the threshold"
+    threshold = min(max(threshold, SMALLEST_PROBA), 1.0 - SMALLEST_PROBA)
     middle = math.log(threshold / (1.0 - threshold))
     low, high = (1.0 / (1.0 + math.exp(-(middle + sign * reach))) for sign in (-1, 1))
     return f"between {low:.3f} and {high:.3f}"
@@ -256,8 +259,9 @@ def _result_sentence(found: OperatingPoint, unit: str, one: UnitDecision) -> str
     metrics, name = one.parts[part], found.class_name
     n = metrics.counts
     text = f"Result: {metrics.n} {PARTS[part]} {unit}s"
+    referred = "" if found.options.reject_option is None else f", {n['referred']} referred"
     if name is None:
-        text += f", {n['right']} decided correctly, {n['wrong']} wrongly, {n['referred']} referred."
+        text += f", {n['right']} decided correctly, {n['wrong']} wrongly{referred}."
     else:
         n_positive = n["true_positive"] + n["false_negative"]
         n_negative = n["true_negative"] + n["false_positive"]
@@ -269,7 +273,7 @@ def _result_sentence(found: OperatingPoint, unit: str, one: UnitDecision) -> str
         alarms = (
             f"{n['false_positive']} of {n_negative} others" if n_negative else "there are no others"
         )
-        text += f", {n['referred']} referred. Found '{name}': {hits}. Falsely called '{name}': {alarms}."
+        text += f"{referred}. Found '{name}': {hits}. Falsely called '{name}': {alarms}."
     later = {p: metrics for p, metrics in one.parts.items() if p != "in_sample"}
     text += "".join(_shortfall(found, p, metrics) for p, metrics in later.items())
     return text + _never_right(unit, later)

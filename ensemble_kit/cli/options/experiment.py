@@ -132,7 +132,7 @@ _MEMBERS_AND_RECIPE = [
     click.option(
         "--members",
         type=Names(),
-        help="Comma-separated networks (see ensemble-kit members list) or groups: efficientnetv1, efficientnetv2, small, all. Settings follow the name: resnet18:seed=1:size=128.",
+        help="Comma-separated networks (see ensemble-kit members list) or groups: efficientnetv1, efficientnetv2, small, all. Settings follow the name: resnet18:seed=1:size=128. [default: all; for embedded data small]",
     ),
     click.option(
         "--image-size",

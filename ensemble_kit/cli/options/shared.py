@@ -42,7 +42,7 @@ method_option = click.option(
     default="mean",
     show_default=True,
     metavar="NAME",
-    help="A stacked method, or a member.",
+    help="A stacked method, or a member. Give predict the same --method.",
 )
 best_method_option = click.option(
     "--method",

@@ -113,9 +113,12 @@ def _headline(ensemble: Ensemble, one: ImagePredictions) -> list[str]:
         return [predicted, f"Decision: {decided} (certain enough by the stored rule)"]
     name, p = one.class_names[target], one.proba[0, target]
     is_called = decided == name
-    rule = f"{p:.3f} is {'at least' if is_called else 'below'} the threshold {ensemble.stored.decision.points[IMAGE].threshold:.3f}"
+    point = ensemble.stored.decision.points[IMAGE]
+    rule = f"{p:.3f} is {'at least' if is_called else 'below'} the threshold {point.threshold:.3f}"
+    rule += ", and not near enough to be referred" * (point.refer_below > 0)
+    noun = "vote share" if ensemble.gives_vote_shares else "probability"
     if len(one.class_names) == 2:
-        return [predicted, f"Decision: {decided} (probability of '{name}': {rule})"]
+        return [predicted, f"Decision: {decided} ({noun} of '{name}': {rule})"]
     return [predicted, f"Decision on '{name}': {'called' if is_called else 'not called'} ({rule})"]
 
 

@@ -57,7 +57,7 @@ def print_stacked(
     has_next: bool = True,
 ) -> None:
     """Print the result, the table of methods, the most important caveats, and the next command."""
-    from ensemble_kit.evaluation.tables.result_sentences import result_sentences
+    from ensemble_kit.evaluation.tables.result_sentences import paper_sentence, result_sentences
 
     for sentence in result_sentences(done.stored):
         print_text(sentence)
@@ -71,6 +71,7 @@ def print_stacked(
         _print_full(done)
     click.echo()
     _print_caveats(done.notes if verbose else done.caveats, done.notes, verbose=verbose)
+    print_text(f"For a paper: {paper_sentence(done.stored)}")
     print_text(f"All values of all methods: {run.path.as_posix()}/ensembles/scores.csv")
     if has_next:
         print_command("Next", command("report", "--run", run.path))
@@ -93,7 +94,7 @@ def _print_short(done: Stacked) -> None:
     )
     print_text(note)
     if n_hidden:
-        print_text(f"{n_hidden} more methods: --verbose.")
+        print_text(f"The best methods and both baselines are shown. {n_hidden} more: --verbose.")
 
 
 def _best_member(done: Stacked) -> str | None:

@@ -96,6 +96,8 @@ class MemberStudy:
             return f"Every member helps. {name} adds least to the mean: {text}"
         if high < 0:
             return f"{name} makes the mean worse and should be removed: {text}"
+        if not (self.members["left_out_low"] > 0).any():
+            return f"No member is shown to help. {name} adds least to the mean: {text}"
         return f"{name} is not shown to help: {text}"
 
 

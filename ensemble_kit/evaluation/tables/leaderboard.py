@@ -135,7 +135,8 @@ def short_note(
     lines[0] += f" {chance}" if chance else ""
     if best_member:
         lines.append(
-            f"Best member: cross-fitted, the best one of the other folds; on the test part {best_member}."
+            f"Best member: chosen out-of-fold. Test: {best_member}. Cross-fitted: for each fold the best "
+            "one of the other folds, so the value can be below that of every member."
         )
     if has_star is None:
         has_star = any(one.fell_back for one in evaluations.values())
@@ -152,6 +153,9 @@ def replaced_legend(metric_name: str, *, has_test: bool) -> str:
     if metric_name == "log_loss":
         reason = "its log loss is not better"
     text = f"*: replaced by the mean, because {reason} than the mean's, cross-fitted."
+    text += (
+        " Cross-fitted, each fold takes the method or the mean, whichever is better on the others."
+    )
     return f"{text} Its test value is the mean's." if has_test else text
 
 

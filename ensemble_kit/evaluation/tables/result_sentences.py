@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
-from ensemble_kit.evaluation.scores.verdict import difference
+from ensemble_kit.evaluation.scores.verdict import PARTS, difference
 from ensemble_kit.evaluation.tables.chance import chance_of
 from ensemble_kit.evaluation.tables.recommendation import (
+    BEST_MEMBER,
     Stored,
     best_member_words,
     called,
@@ -78,6 +79,40 @@ def result_sentences(methods: Mapping[str, Stored]) -> list[str]:
     sentences += [*constant, *_comparisons(methods, best)]
     sentences += [] if constant or none_to_use(methods, best) else _chance_warnings(methods, best)
     return sentences + (_cross_fitted(best, methods) if part_of(best) == "test" else [])
+
+
+def paper_sentence(methods: Mapping[str, Stored]) -> str:
+    """The reported values of the best method and of the best member, with their verdict, for a paper.
+
+    Parameters
+    ----------
+    methods : mapping of method to dict
+        As for `result_sentences`.
+    """
+    chosen, member = chosen_of(methods), methods.get(BEST_MEMBER)
+    if chosen is None or member is None:
+        return ""
+    best, part = methods[chosen], part_of(methods[chosen])
+    metric, unit = best["metric"], best["group_kind"]
+    noun = metric.replace("_", " ")
+    what = f"{noun[0].upper()}{noun[1:]} on {_size(best, best[part])} ({PARTS[part]})"
+    value = str(Interval(**best[part][metric]))
+    how = f"95 % confidence intervals in brackets: jackknife over {unit}s with Student's t"
+    how = how if "[" in value else "No confidence intervals"
+    if len(best["member_names"]) == 1:
+        return f"{what}: {best['member_names'][0]} {value}. {how}."
+    value += _corrected(best) if part == "cross_fitted" else ""
+    other = Interval(**member[part][metric])
+    text = f"{what}: {called(chosen, best)} {value}; {best_member_words(methods)}, {other}"
+    found = verdict_against(best, part, BEST_MEMBER)
+    if found is not None and found["gain"]["value"] is not None:
+        gain = difference(
+            Interval(**found["gain"]), higher_is_better=metric_named(metric).higher_is_better
+        )
+        text += (
+            f"; difference {gain}, {found['word']}{' to differ' * (found['word'] == 'not shown')}"
+        )
+    return f"{text}. {how}."
 
 
 def constant_class(block: Stored) -> str | None:
@@ -196,7 +231,9 @@ def _cross_fitted(best: Stored, methods: Mapping[str, Stored]) -> list[str]:
     other = methods.get("best-member")
     beside = f" (best member {Interval(**other['cross_fitted'][metric])})" if other else ""
     value = Interval(**best["cross_fitted"][metric])
-    return [f"Its {noun}, cross-fitted: {value}{beside}{_corrected(best)}. Report the test value."]
+    return [
+        f"Its {noun}, cross-fitted: {value}{beside}{_corrected(best)}. Only for information: report the test value."
+    ]
 
 
 def _corrected(best: Stored) -> str:

@@ -36,16 +36,18 @@ def guard(
     warnings = []
     n_present = len(np.unique(labels))
     selected = history[chosen_epoch]
+    epoch = "last" if recipe.select_on == "none" else "selected"
+    images = "validation split" if recipe.select_on == "inner" else "held-out fold"
     # Histories of earlier versions lack this column.
     if n_present > 1 and selected.get("val_predicted_classes") == 1:
         warnings.append(
-            "The selected epoch predicts one class for every validation image, so its accuracy is "
-            "only the share of that class. Train more epochs, or lower the learning rate."
+            f"The {epoch} epoch predicts one class for all images of the {images}. Train more epochs, "
+            "or lower the learning rate."
         )
     elif n_present > 1 and selected["val_balanced_accuracy"] < 1 / n_present + 0.02:
         warnings.append(
-            "The selected epoch is at chance on the validation images "
-            f"(balanced accuracy {selected['val_balanced_accuracy']:.3f} of {n_present} classes)."
+            f"The {epoch} epoch is not above chance on the {images} (balanced accuracy "
+            f"{selected['val_balanced_accuracy']:.3f}, {n_present} classes)."
         )
     losses = [row["val_log_loss"] for row in history]
     if len(losses) >= 4 and all(b > a for a, b in itertools.pairwise(losses)):
