@@ -47,7 +47,7 @@ def of_chance(run: Run, name: str) -> list[str]:
         for part in ("cross_fitted", "test")
         if stored[part]
     ]
-    chance = chance_of(metric, stored[part_of(stored)])
+    chance = chance_of(metric, stored[part_of(stored)]) or chance_of(metric, stored["cross_fitted"])
     return [
         f"{name} is not shown to be better than chance in its own evaluation: "
         f"{metric.replace('_', ' ')} {', '.join(values)}; chance level {chance}."

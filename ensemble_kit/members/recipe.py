@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.files import read_toml
@@ -13,10 +13,11 @@ from ensemble_kit.images.augmentation.presets import NameOrAugmentation
 from ensemble_kit.members.recipe_sections import Optim, Regularize
 from ensemble_kit.settings import Settings, merged
 
-# Runs of earlier versions store the value "kept-fold".
+# Stored as "kept-fold", as earlier versions did, so that their trainings stay comparable.
 SelectOn = Annotated[
     Literal["none", "inner", "held-out-fold"],
     BeforeValidator(lambda value: "held-out-fold" if value == "kept-fold" else value),
+    PlainSerializer(lambda value: "kept-fold" if value == "held-out-fold" else value),
 ]
 
 

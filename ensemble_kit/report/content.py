@@ -13,7 +13,7 @@ import pandas as pd
 from ensemble_kit.combiners import COMBINERS, make_combiner
 from ensemble_kit.errors import command
 from ensemble_kit.evaluation.caveats import combiner_notes, merged_notes
-from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
+from ensemble_kit.evaluation.cross_validation.baselines import MEAN, REFERENCE_METHODS
 from ensemble_kit.evaluation.diversity.pareto_file import read_pareto
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.stored_ensembles import current_metrics, what_changed
@@ -120,10 +120,14 @@ class Content:
 
     @property
     def chosen(self) -> str:
-        """The method of the figures: the best one by cross-validation that has predictions."""
+        """The method of the figures: the best one by cross-validation that has predictions.
+
+        The mean if there are only baselines.
+        """
         have = [m for m in self.ranking if (m, self.part) in self.predictions]
         methods = [m for m in have if m not in REFERENCE_METHODS]
-        return next(iter((*methods, *have)), next(iter(self.predictions))[0])
+        mean = [m for m in have if m == MEAN]
+        return next(iter((*methods, *mean, *have)), next(iter(self.predictions))[0])
 
     @property
     def best_member(self) -> str | None:

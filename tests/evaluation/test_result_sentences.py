@@ -245,6 +245,36 @@ def test_the_sentence_for_a_paper_has_both_values_and_the_plain_difference(metri
     assert "90 images of 9" in printed
 
 
+def test_the_sentence_for_a_paper_of_one_member_has_the_value_of_that_member() -> None:
+    oof = toy_predictions(160, 1, 3, n_groups=16)
+    methods = {name: make_combiner(name) for name in ("logistic", "temperature")}
+    evaluated = evaluate_all(methods, oof, protocol=Protocol(metric="log_loss", n_resamples=50))
+    printed = paper_sentence({name: metrics_json(one, oof) for name, one in evaluated.items()})
+    assert str(evaluated["best-member"].cross_fitted["log_loss"]) in printed
+    assert oof.member_names[0] in printed
+
+
+def test_the_sentence_for_a_paper_follows_the_recommendation() -> None:
+    evaluated, stored = found("vote", "median")
+    verdict_on(stored, "better", "mean")
+    assert str(evaluated["mean"].test["balanced_accuracy"]) in paper_sentence(stored)
+    _, stored = found("vote", "median", test=False)
+    best = stored[chosen_of(stored)]
+    at = next(v for v in best["verdicts"] if v["against"] == "best-member")
+    for one in (best, stored["best-member"]):
+        one["nested"] = {**one["cross_fitted"], "n": 157}
+    best["verdicts"].append({**at, "part": "nested", "word": "worse"})
+    printed = paper_sentence(stored)
+    assert "157 images" in printed
+    assert "worse" in printed
+
+
+def test_a_stored_mean_without_a_verdict_asks_for_another_stack() -> None:
+    _, stored = found("mean")
+    stored["mean"]["verdicts"] = []
+    assert "stack again" in recommendation(stored)
+
+
 def test_the_sentence_for_a_paper_without_a_test_part_is_corrected_for_the_choice() -> None:
     evaluated, stored = found("vote", "median", test=False)
     best = evaluated[chosen_of(stored)]

@@ -40,6 +40,13 @@ def test_an_invalid_value_is_refused_by_its_key(settings: dict[str, object], key
         Recipe(**settings)
 
 
+def test_selection_on_the_held_out_fold_is_stored_as_in_earlier_versions() -> None:
+    new, old = Recipe(select_on="held-out-fold"), Recipe.model_validate({"select_on": "kept-fold"})
+    assert new == old
+    assert new.select_on == "held-out-fold"
+    assert new.model_dump()["select_on"] == "kept-fold"
+
+
 def test_patience_needs_a_validation_split() -> None:
     with pytest.raises(DataError, match="patience is 3 and select_on is 'none'"):
         Recipe(patience=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -231,3 +232,14 @@ def test_folds_with_other_numbers_of_threads_are_reported(make_job: MakeJob) -> 
     (text,) = printed(make_job(fold=2))
     assert "fold 2" in text
     assert "fold 0 with 1" in text
+
+
+def test_the_history_of_an_earlier_version_gets_todays_column_names() -> None:
+    network = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    names = ("best_epoch", "best_score", "best_weights", "rate_factor", "micro_batches")
+    state: dict[str, Any] = {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
+    state |= {"scaler": {}, "history": [{"val_answered_classes": 2}], **dict.fromkeys(names)}
+    training = SimpleNamespace(model=network, optimizer=optimizer, averaged=None)
+    Training.restore(training, state)  # type: ignore[arg-type]
+    assert training.history == [{"val_predicted_classes": 2}]

@@ -148,6 +148,6 @@ def _remarks(results: Results) -> list[str]:
     ]
     if named := constant_rows(results):
         sentences.append(
-            f"Constant answer (one class for all images of a part): {first_few(named, 4)}."
+            f"Constant classifier (one class for all images of a part): {first_few(named, 4)}."
         )
     return sentences

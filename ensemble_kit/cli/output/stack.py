@@ -71,7 +71,7 @@ def print_stacked(
         _print_full(done)
     click.echo()
     _print_caveats(done.notes if verbose else done.caveats, done.notes, verbose=verbose)
-    print_text(f"For a paper: {paper_sentence(done.stored)}")
+    print_text(f"For a paper: {paper_sentence(done.stored, done.protocol.level)}")
     print_text(f"All values of all methods: {run.path.as_posix()}/ensembles/scores.csv")
     if has_next:
         print_command("Next", command("report", "--run", run.path))

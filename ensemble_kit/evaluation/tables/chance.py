@@ -58,7 +58,9 @@ def chance_of(name: str, block: Block) -> Chance | None:
 
 
 def above_chance(name: str, block: Block, *, moved: float = 0.0) -> bool | None:
-    """Whether the interval of the metric excludes its chance level; None if that is not known.
+    """Whether the interval of the metric excludes its chance level.
+
+    Without an interval: False if the value is not above chance, else None (not known).
 
     Parameters
     ----------
@@ -68,11 +70,13 @@ def above_chance(name: str, block: Block, *, moved: float = 0.0) -> bool | None:
         A correction of the value, e.g. for the choice among methods. It also moves the interval.
     """
     chance, found = chance_of(name, block), block.get(name)
-    if chance is None or not found or found["low"] is None or found["high"] is None:
+    if chance is None or not found or found["value"] is None:
         return None
-    if metric(name).higher_is_better:
-        return bool(found["low"] + moved > chance.level)
-    return bool(found["high"] + moved < chance.level)
+    sign = 1.0 if metric(name).higher_is_better else -1.0
+    if sign * (found["value"] + moved - chance.level) <= 0:
+        return False
+    worst = found["low"] if sign > 0 else found["high"]
+    return None if worst is None else bool(sign * (worst + moved - chance.level) > 0)
 
 
 def _of_shares(counts: list[int]) -> Chance:

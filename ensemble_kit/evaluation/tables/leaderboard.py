@@ -79,7 +79,7 @@ def leaderboard(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> li
 def short_leaderboard(
     evaluations: Mapping[str, Evaluation],
     protocol: Protocol,
-    n_shown: int = 6,
+    n_shown: int = 8,
 ) -> tuple[list[tuple[str, ...]], int]:
     """The `n_shown` best methods with the best member and the mean, and the number of other methods.
 

@@ -45,9 +45,11 @@ def recommendation(methods: Mapping[str, Stored]) -> str:
     if none := none_to_use(methods, best):
         return _use_none(methods, best, none)
     used, found = method_to_use(methods), deciding_verdict(best)
-    is_worse = found is not None and found["word"] == "worse"
+    if found is None:
+        return f"No recommendation: no comparison of {name} with {noun} is stored. Run stack again."
     if used is None:
         return f"No recommendation: {name} cannot be compared with {noun}."
+    is_worse = found["word"] == "worse"
     if used == chosen:
         used = "the mean" if best["fell_back_to_mean"] else name
         return f"Use {used}: it is better than {noun}."

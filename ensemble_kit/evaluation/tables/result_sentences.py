@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
+from ensemble_kit.evaluation.cross_validation.baselines import MEAN, REFERENCE_METHODS
 from ensemble_kit.evaluation.scores.verdict import PARTS, difference
 from ensemble_kit.evaluation.tables.chance import chance_of
 from ensemble_kit.evaluation.tables.recommendation import (
@@ -16,7 +16,9 @@ from ensemble_kit.evaluation.tables.recommendation import (
     best_member_words,
     called,
     chosen_of,
+    deciding_verdict,
     is_above,
+    method_to_use,
     none_to_use,
     part_of,
     recommendation,
@@ -81,30 +83,30 @@ def result_sentences(methods: Mapping[str, Stored]) -> list[str]:
     return sentences + (_cross_fitted(best, methods) if part_of(best) == "test" else [])
 
 
-def paper_sentence(methods: Mapping[str, Stored]) -> str:
+def paper_sentence(methods: Mapping[str, Stored], level: float = 0.95) -> str:
     """The reported values of the best method and of the best member, with their verdict, for a paper.
 
     Parameters
     ----------
     methods : mapping of method to dict
         As for `result_sentences`.
+    level : float
+        Confidence level of the intervals.
     """
     chosen, member = chosen_of(methods), methods.get(BEST_MEMBER)
     if chosen is None or member is None:
         return ""
-    best, part = methods[chosen], part_of(methods[chosen])
-    metric, unit = best["metric"], best["group_kind"]
-    noun = metric.replace("_", " ")
-    what = f"{noun[0].upper()}{noun[1:]} on {_size(best, best[part])} ({PARTS[part]})"
+    is_alone = len(member["member_names"]) == 1
+    name = BEST_MEMBER if is_alone else MEAN if method_to_use(methods) == MEAN else chosen
+    best, found = methods[name], None if is_alone else deciding_verdict(methods[name])
+    part = found["part"] if found is not None else part_of(best)
+    metric = best["metric"]
     value = str(Interval(**best[part][metric]))
-    how = f"95 % confidence intervals in brackets: jackknife over {unit}s with Student's t"
-    how = how if "[" in value else "No confidence intervals"
-    if len(best["member_names"]) == 1:
-        return f"{what}: {best['member_names'][0]} {value}. {how}."
-    value += _corrected(best) if part == "cross_fitted" else ""
-    other = Interval(**member[part][metric])
-    text = f"{what}: {called(chosen, best)} {value}; {best_member_words(methods)}, {other}"
-    found = verdict_against(best, part, BEST_MEMBER)
+    noun = best["member_names"][0] if is_alone else called(name, best)
+    corrected = _corrected(best) if part == "cross_fitted" else ""
+    text = f"{metric.replace('_', ' ')} on {_size(best, best[part])} ({PARTS[part]}): {noun} {value}{corrected}"
+    if not is_alone:
+        text += f"; {best_member_words(methods)}, {Interval(**member[part][metric])}"
     if found is not None and found["gain"]["value"] is not None:
         gain = difference(
             Interval(**found["gain"]), higher_is_better=metric_named(metric).higher_is_better
@@ -112,7 +114,13 @@ def paper_sentence(methods: Mapping[str, Stored]) -> str:
         text += (
             f"; difference {gain}, {found['word']}{' to differ' * (found['word'] == 'not shown')}"
         )
-    return f"{text}. {how}."
+    if "[" not in value:
+        return f"{text}. There are no confidence intervals."
+    over = "images" if best["group_kind"] == "image" else f"{best['group_kind']}s"
+    return (
+        f"{text}. In brackets: {100 * level:g} % confidence intervals by a jackknife over {over} with "
+        "Student's t."
+    )
 
 
 def constant_class(block: Stored) -> str | None:

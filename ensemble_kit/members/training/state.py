@@ -99,7 +99,11 @@ class Training:
             self.scaler.load_state_dict(state["scaler"])
         if self.averaged is not None:
             self.averaged.restore(state["averaged"])
-        self.history = list(state["history"])
+        # Earlier versions call one column `val_answered_classes`.
+        self.history = [
+            {k.replace("answered", "predicted"): v for k, v in row.items()}
+            for row in state["history"]
+        ]
         self.extra_checkpoints = dict(state.get("further_weights", {}))
         for name in ("best_epoch", "best_score", "best_weights", "rate_factor", "micro_batches"):
             setattr(self, name, state[name])

@@ -131,7 +131,7 @@ def selection(content: Content) -> str:
     how = {
         "none": "the last epoch is used",
         "inner": "the epoch with the best validation value on whole patients of the training folds is used",
-        "held-out-fold": "the epoch with the best value on the held-out fold is used (optimistic)",
+        "kept-fold": "the epoch with the best value on the held-out fold is used (optimistic)",
     }
     kinds = {str(a.get("recipe", {}).get("select_on", "none")) for a in _members(content).values()}
     text = f"For each network, {'; '.join(how.get(kind, kind) for kind in sorted(kinds))}."

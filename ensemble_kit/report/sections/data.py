@@ -71,11 +71,13 @@ def _figure(manifest: Manifest, shown: tuple[str, ...]) -> Drawing:
 
 def _permutation_test(content: Content) -> list[str]:
     """The stored result of `stack --permutation-test`; empty if there is none."""
-    path = content.run.path / ENSEMBLES / PERMUTATION_TEST
-    if not path.is_file():
+    folder = content.run.path / ENSEMBLES
+    # Earlier versions write `null-check.json`.
+    found = [p for p in (folder / PERMUTATION_TEST, folder / "null-check.json") if p.is_file()]
+    if not found:
         return []
     again = command("stack", "--permutation-test", "--run", content.run.path)
-    sentence = read_checked(path, advice=f"Run {again} again")["sentence"]
+    sentence = read_checked(found[0], advice=f"Run {again} again")["sentence"]
     return [f"Permutation test: {sentence}"]
 
 
