@@ -62,23 +62,22 @@ def print_stacked(
     for sentence in result_sentences(done.stored):
         print_text(sentence)
     click.echo()
-    if not verbose:
-        _print_short(done)
+    n_hidden = 0 if verbose else _print_short(done)
     _print_requested(done, clinical=clinical)
     if per_class and not verbose:
         print_classes(done)
     if verbose:
         _print_full(done)
     click.echo()
-    _print_caveats(done.notes if verbose else done.caveats, done.notes, verbose=verbose)
+    _print_caveats(done.notes if verbose else done.caveats, done.notes, n_hidden, verbose=verbose)
     print_text(f"For a paper: {paper_sentence(done.stored, done.protocol.level)}")
     print_text(f"All values of all methods: {run.path.as_posix()}/ensembles/scores.csv")
     if has_next:
         print_command("Next", command("report", "--run", run.path))
 
 
-def _print_short(done: Stacked) -> None:
-    """The best methods with their legend."""
+def _print_short(done: Stacked) -> int:
+    """The best methods with their legend; return the number of other methods."""
     from ensemble_kit.evaluation.tables import leaderboard as board
     from ensemble_kit.evaluation.tables.result_sentences import chance_sentence
 
@@ -93,8 +92,7 @@ def _print_short(done: Stacked) -> None:
         has_star=any("*" in row[0] for row in rows),
     )
     print_text(note)
-    if n_hidden:
-        print_text(f"The best methods and both baselines are shown. {n_hidden} more: --verbose.")
+    return n_hidden
 
 
 def _best_member(done: Stacked) -> str | None:
@@ -103,13 +101,17 @@ def _best_member(done: Stacked) -> str | None:
     return best_member_of(done.evaluations["best-member"], done.oof)
 
 
-def _print_caveats(some: Sequence[str], everything: Sequence[str], *, verbose: bool) -> None:
+def _print_caveats(
+    some: Sequence[str], everything: Sequence[str], n_hidden: int, *, verbose: bool
+) -> None:
+    """The caveats, and how many other caveats and methods there are."""
     shown = some if verbose else some[:N_CAVEATS]
     for caveat in shown:
         print_text(f"Caveat: {caveat}")
     left = len(everything) - len(shown)
-    if left:
-        print_text(f"{counted(left, 'more caveat')}: --verbose, or the report.")
+    more = [counted(n, what) for n, what in ((n_hidden, "more method"), (left, "more caveat")) if n]
+    if more:
+        print_text(f"{' and '.join(more)}: --verbose, or the report.")
 
 
 def _print_requested(done: Stacked, *, clinical: bool) -> None:

@@ -135,8 +135,8 @@ def short_note(
     lines[0] += f" {chance}" if chance else ""
     if best_member:
         lines.append(
-            f"Best member: chosen out-of-fold. Test: {best_member}. Cross-fitted: for each fold the best "
-            "one of the other folds, so the value can be below that of every member."
+            f"Best member (test): {best_member}. Cross-fitted, each fold uses the best one of the other "
+            "folds."
         )
     if has_star is None:
         has_star = any(one.fell_back for one in evaluations.values())
