@@ -135,8 +135,8 @@ def short_note(
     lines[0] += f" {chance}" if chance else ""
     if best_member:
         lines.append(
-            f"Best member (test): {best_member}. Cross-fitted, each fold uses the best one of the other "
-            "folds."
+            f"Best member: chosen by cross-validation ({best_member}); cross-fitted, for each fold by the "
+            "others."
         )
     if has_star is None:
         has_star = any(one.fell_back for one in evaluations.values())
@@ -153,10 +153,7 @@ def replaced_legend(metric_name: str, *, has_test: bool) -> str:
     if metric_name == "log_loss":
         reason = "its log loss is not better"
     text = f"*: replaced by the mean, because {reason} than the mean's, cross-fitted."
-    text += (
-        " Cross-fitted, each fold takes the method or the mean, whichever is better on the others."
-    )
-    return f"{text} Its test value is the mean's." if has_test else text
+    return f"{text} Its test value is that of the mean." if has_test else text
 
 
 def columns_note(evaluations: Mapping[str, Evaluation], protocol: Protocol, group_kind: str) -> str:

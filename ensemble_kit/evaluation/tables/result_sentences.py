@@ -100,13 +100,16 @@ def paper_sentence(methods: Mapping[str, Stored], level: float = 0.95) -> str:
     name = BEST_MEMBER if is_alone else MEAN if method_to_use(methods) == MEAN else chosen
     best, found = methods[name], None if is_alone else deciding_verdict(methods[name])
     part = found["part"] if found is not None else part_of(best)
-    metric = best["metric"]
-    value = str(Interval(**best[part][metric]))
-    noun = best["member_names"][0] if is_alone else called(name, best)
-    corrected = _corrected(best) if part == "cross_fitted" else ""
-    text = f"{metric.replace('_', ' ')} on {_size(best, best[part])} ({PARTS[part]}): {noun} {value}{corrected}"
+    metric, n_methods = best["metric"], _n_methods(methods)
+    of = f" (best of {n_methods} methods by cross-validation)" if n_methods > 1 else ""
+    noun = best["member_names"][0] if is_alone else called(name, best) + of * (name == chosen)
+    value = _constant_or_value(best, part, metric)
+    value += _corrected(best) if part == "cross_fitted" and not is_alone else ""
+    text = (
+        f"{metric.replace('_', ' ')} on {_size(best, best[part])} ({PARTS[part]}): {noun} {value}"
+    )
     if not is_alone:
-        text += f"; {best_member_words(methods)}, {Interval(**member[part][metric])}"
+        text += f"; {best_member_words(methods)}, {_constant_or_value(member, part, metric)}"
     if found is not None and found["gain"]["value"] is not None:
         gain = difference(
             Interval(**found["gain"]), higher_is_better=metric_named(metric).higher_is_better
@@ -114,13 +117,26 @@ def paper_sentence(methods: Mapping[str, Stored], level: float = 0.95) -> str:
         text += (
             f"; difference {gain}, {found['word']}{' to differ' * (found['word'] == 'not shown')}"
         )
-    if "[" not in value:
+        text += found.get("too_few", "").replace("no difference can be shown", "")
+    if "[" not in text:
         return f"{text}. There are no confidence intervals."
-    over = "images" if best["group_kind"] == "image" else f"{best['group_kind']}s"
+    unit = best["group_kind"]
     return (
-        f"{text}. In brackets: {100 * level:g} % confidence intervals by a jackknife over {over} with "
-        "Student's t."
+        f"{text}. In brackets: {100 * level:g} % confidence intervals by a delete-one-{unit} jackknife, "
+        "stratified by class, with Student's t (Wilson's form if the metric has two bounds)."
     )
+
+
+def _constant_or_value(one: Stored, part: str, metric: str) -> str:
+    """The value with its interval; of a constant prediction the value and the class only."""
+    constant = constant_class(one[part])
+    if constant is None:
+        return str(Interval(**one[part][metric]))
+    return f"{Interval(one[part][metric]['value'])} (predicts '{constant}' for all images)"
+
+
+def _n_methods(methods: Mapping[str, Stored]) -> int:
+    return sum(name not in REFERENCE_METHODS for name in methods)
 
 
 def constant_class(block: Stored) -> str | None:
@@ -212,7 +228,7 @@ def chance_sentence(methods: Mapping[str, Stored]) -> str:
 
 
 def _first(chosen: str, best: Stored, methods: Mapping[str, Stored]) -> str:
-    n_methods = sum(name not in REFERENCE_METHODS for name in methods)
+    n_methods = _n_methods(methods)
     name = called(chosen, best)
     head = f"Method: {name}."
     if n_methods > 1:
