@@ -70,7 +70,7 @@ def classify(manifest: Manifest, pairs: Iterable[Pair], *, exact: bool) -> list[
 _MEANING = {
     "two-labels": "have different labels: one of them is wrong",
     "across-splits": "are in train and in test: the test metrics would be too optimistic",
-    "across-groups": "are in different groups: they may be in different folds",
+    "across-groups": "do not share a group: they may be in different folds",
     "within-group": "are twice in one group: they count twice",
 }
 
