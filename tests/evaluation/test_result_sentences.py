@@ -14,7 +14,7 @@ from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
 from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.evaluation.scores.verdict import too_few
-from ensemble_kit.evaluation.tables.chance import chance_of
+from ensemble_kit.evaluation.tables.chance import above_chance, chance_of
 from ensemble_kit.evaluation.tables.recommendation import (
     chosen_of,
     method_to_use,
@@ -178,7 +178,8 @@ def test_an_interval_without_zero_and_without_a_verdict_is_explained() -> None:
     at |= {"word": "not shown", "gain": {"value": 0.3, "low": 0.1, "high": 0.5}}
     plain = result_sentences(stored)[2]
     assert "+0.300 [+0.100, +0.500]" in plain
-    at["too_few"] = "no difference can be shown"
+    at["too_few"] = "no difference can be shown: 4 of 5"
+    assert "not shown to differ: 4 of 5." in paper_sentence(stored)
     assert len(result_sentences(stored)[2]) > len(plain)
 
 
@@ -248,7 +249,8 @@ def test_the_sentence_for_a_paper_has_both_values_and_the_plain_difference(metri
 def test_the_sentence_for_a_paper_of_one_member_has_the_value_of_that_member() -> None:
     oof = toy_predictions(160, 1, 3, n_groups=16)
     methods = {name: make_combiner(name) for name in ("logistic", "temperature")}
-    evaluated = evaluate_all(methods, oof, protocol=Protocol(metric="log_loss", n_resamples=50))
+    protocol = Protocol(metric="log_loss", n_resamples=50, fallback=False)
+    evaluated = evaluate_all(methods, oof, protocol=protocol)
     printed = paper_sentence({name: metrics_json(one, oof) for name, one in evaluated.items()})
     assert str(evaluated["best-member"].cross_fitted["log_loss"]) in printed
     assert oof.member_names[0] in printed
@@ -281,6 +283,27 @@ def test_the_sentence_for_a_paper_without_a_test_part_is_corrected_for_the_choic
     printed = paper_sentence(stored)
     assert str(best.cross_fitted["balanced_accuracy"]) in printed
     assert f"{best.corrected.value:.3f}" in printed
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "want"),
+    [
+        (0.4, None, None, False),
+        (0.8, None, None, None),
+        (0.8, 0.6, 0.9, True),
+        (0.8, 0.4, 0.9, False),
+    ],
+)
+def test_a_value_below_chance_is_not_above_it_even_without_an_interval(
+    value: float, low: float | None, high: float | None, want: bool | None
+) -> None:
+    block = {"per_class": {"a": {"n": 3}, "b": {"n": 3}}}
+    block["balanced_accuracy"] = {"value": value, "low": low, "high": high}
+    assert above_chance("balanced_accuracy", block) is want
+    mirrored = {"value": -value, "low": high and -high, "high": low and -low}
+    level = chance_of("log_loss", block).level
+    shifted = {k: v and v + level + 0.5 for k, v in mirrored.items()}  # lower is better
+    assert above_chance("log_loss", block | {"log_loss": shifted}) is want
 
 
 def test_nothing_is_recommended_if_neither_is_above_chance() -> None:
@@ -319,6 +342,8 @@ def test_a_constant_prediction_is_a_warning_in_the_result_and_the_first_caveat()
     stored = {name: metrics_json(one, oof) for name, one in evaluated.items()}
     assert constant_class(stored["vote"]["test"]) == "1"
     assert constant_class(stored["vote"]["cross_fitted"]) is None
+    assert str(evaluated["vote"].test["balanced_accuracy"]) not in paper_sentence(stored)
+    assert "'1' for all images" in paper_sentence(stored)
     warning = next(line for line in result_sentences(stored) if line.startswith("Warning"))
     assert "'1'" in warning
     assert "80 images" in warning
