@@ -20,6 +20,7 @@ from ensemble_kit.evaluation.runs.stored_ensembles import current_metrics, what_
 from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest, sentence_of_tests
 from ensemble_kit.evaluation.tables.result_sentences import (
     chance_sentence,
+    paper_sentence,
     result_sentences,
     verdict_sentence,
 )
@@ -66,6 +67,8 @@ class Content:
         Empty for imported members.
     clinical : ClinicalContent or None
         The clinical block of the best ensemble; None if none is stored.
+    for_a_paper : str
+        The reported values with their verdict in one sentence; may be empty.
     verdict_sentence : str
         The verdict in one sentence; empty without ensembles.
     chance : str
@@ -94,6 +97,7 @@ class Content:
     trainings: Mapping[str, Training]
     clinical: ClinicalContent | None
     verdict_sentence: str
+    for_a_paper: str
     chance: str
     decisions: Mapping[str, list[Mapping[str, Any]]]
     explanations: tuple[StoredExplanations, ...]
@@ -206,6 +210,7 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
         ),
         verdict_sentence=verdict_sentence(same) if same and scores is None else "",
         chance=chance_sentence(same) if same and scores is None else "",
+        for_a_paper=paper_sentence(same) if same and scores is None else "",
         decisions=decisions,
         explanations=explanations,
     )

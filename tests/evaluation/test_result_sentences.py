@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 
 import numpy as np
@@ -30,6 +31,7 @@ from ensemble_kit.evaluation.tables.result_sentences import (
 from ensemble_kit.evaluation.winner import ranked, winner
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.report.content import gather
+from ensemble_kit.report.page import write_report
 from ensemble_kit.testing import toy_predictions, toy_run
 
 
@@ -169,6 +171,8 @@ def test_the_report_ranks_by_the_metric_of_stack(tmp_path) -> None:
     stored = {m: metrics_json(one, done.oof) for m, one in done.evaluations.items()}
     assert content.metric == "auroc"
     assert content.verdicts == tuple(result_sentences(json.loads(json.dumps(stored))))
+    assert content.for_a_paper == paper_sentence(stored)
+    assert content.for_a_paper.partition(":")[0] in html.unescape(write_report(run).read_text())
 
 
 def test_an_interval_without_zero_and_without_a_verdict_is_explained() -> None:

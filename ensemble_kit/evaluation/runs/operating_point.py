@@ -292,8 +292,9 @@ def _refuse_no_point(rule: Rule, point: Threshold, unit: str) -> None:
             "Choose a lower target, or a higher cost of false negatives",
         )
     if not np.isfinite(point.refer_below):
+        limit = None if rule.reject_option is None else rule.reject_option.max_error
         raise DataError(
-            f"For an error this small, every out-of-fold {unit} would be referred",
+            f"With an error of at most {limit}, every out-of-fold {unit} would be referred",
             f"at least one {unit} must be decided",
             "Use a larger --max-error, or set the referred share with --refer",
         )
